@@ -1,0 +1,16 @@
+"""Event-driven connectivity operators: `purebrain.ops`."""
+
+if __name__ == "ops":
+    raise ImportError("Import `purebrain.ops`; `ops` alone is a folder of the source tree.")
+
+from ._all_to_all import AllToAll as AllToAll
+from ._csr import CSR as CSR
+from ._delayed_csr import DelayedCSR as DelayedCSR
+from ._dense import Dense as Dense
+from ._fixed_outdegree import FixedOutdegree as FixedOutdegree
+from ._one_to_one import OneToOne as OneToOne
+from ._operator import AbstractOperator as AbstractOperator
+from ._schedule import after as after
+from ._schedule import materialize as materialize
+from ._spikes import Spikes as Spikes
+from ._spikes import pack as pack

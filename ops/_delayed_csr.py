@@ -1,0 +1,90 @@
+"""Compressed sparse rows with a delay for each synapse."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ._csr import CSR
+from ._family import Layout, family
+from ._operator import checked_events, concrete, scatter
+from .cpu._csr import DELAYED_KERNELS
+
+FAMILY = family("delayed_csr", DELAYED_KERNELS)
+
+
+class DelayedCSR(eqx.Module):
+    """Synapses with delays of their own: spikes are sent when emitted, to the slots of a ring of sums.
+
+    A ring has a slot a step, of one sum a target; slot i modulo the length is due in step i. One walk over
+    the spikes of a step serves all delays, where a history of spikes would be walked once a delay.
+
+    **Arguments:** `csr`: the synapses; `delay`: ms, one each, finite and above 0.
+
+    **Raises:** `ValueError` for a `delay` of another length, not finite, or not above 0.
+
+    Morrison et al. (2005), Neural Computation 17 (NEST's ring buffers).
+    """
+
+    csr: CSR
+    delay: Float[Array, " n_synapses"]
+    max_delay: float = eqx.field(static=True)
+
+    def __init__(self, csr: CSR, delay):
+        host = concrete(delay)
+        if host is None:
+            raise TypeError("delay: traced; delays size a buffer and must be known when built.")
+        if host.shape != csr.indices.shape:
+            raise ValueError(
+                f"delay: shape {host.shape}; it must be {csr.indices.shape}, one a synapse."
+            )
+        bad = np.flatnonzero(~(np.isfinite(host) & (host > 0)))
+        if bad.size:
+            raise ValueError(
+                f"delay: {host[bad[0]]} ms at position {bad[0]}; delays must be finite and above 0."
+            )
+        self.csr = csr
+        self.delay = jnp.asarray(host, csr.weight.dtype)
+        self.max_delay = float(host.max()) if host.size else 0.0
+
+    @property
+    def weight(self) -> Array:
+        """The weights of the synapses."""
+        return self.csr.weight
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_pre, n_post)."""
+        return self.csr.shape
+
+    def ring(self, length: int, dtype) -> Float[Array, " slots_times_n_post"]:
+        """An empty ring of `length` slots: as many steps as the longest delay has."""
+        return jnp.zeros(length * self.csr.n_post, dtype)
+
+    def due(self, ring: Array, i: Int[Array, ""]) -> tuple[Array, Array]:
+        """What is due in step i, and the ring without it."""
+        n = self.csr.n_post
+        start = self._slot(ring, i) * n
+        due = lax.dynamic_slice(ring, (start,), (n,))
+        return due, lax.dynamic_update_slice(ring, jnp.zeros(n, ring.dtype), (start,))
+
+    def send(self, ring: Array, s, i: Int[Array, ""], dt: float) -> Array:
+        """The ring with the spikes `s` of step i under way, after `due` of the same step."""
+        s = checked_events(s, self.csr.n_pre, ring.dtype)
+        weight = self.csr.weight.astype(ring.dtype)
+        layout = Layout(
+            self.csr.n_pre,
+            ring.size,
+            weight.shape,
+            n_synapses=self.csr.indices.size,
+            width=self.csr.width,
+            stride=self.csr.n_post,
+        )
+        structure = (self.csr.indptr, self.csr.indices, self.delay, self._slot(ring, i))
+        dt_array = jnp.asarray(dt, self.delay.dtype)
+        return scatter(FAMILY, layout, ring, s, weight, *structure, dt_array)
+
+    def _slot(self, ring, i):
+        length = ring.size // max(self.csr.n_post, 1)
+        return lax.rem(i.astype(jnp.int32), jnp.int32(max(length, 1)))

@@ -1,0 +1,203 @@
+"""One operator as a family of primitives closed under transposition.
+
+For a connectivity with weights `w` on its synapses, pre-synaptic values `s` and post-synaptic values `x`:
+
+    scatter(y, s, w)_j = y_j + sum_i s_i W_ij      events to targets
+    gather (w, x)_i    = sum_j W_ij x_j            its transpose in s
+    outer  (s, x)_ij   = s_i x_j on the synapses   its transpose in w
+
+Each is linear in each operand (scatter also in y), and the transpose of any is another of them: so forward
+and reverse mode of any order are right by construction. Every operand has one leading batch axis, 1 or B, into
+which nested `vmap`s fold: batched spikes on one connectivity are one event walk (or one launch), not
+B. Of the other designs, `custom_vjp` lacks forward mode, `custom_jvp` with `linear_call` lacks second
+derivatives, and `lax.platform_dependent` differentiates every platform's branch.
+
+`w` has shape (batch,) where all synapses share one weight; `outer` then returns the sum over synapses.
+`s` is float, or uint32 words of packed spikes, which have no derivative.
+
+A connectivity's kernels are a `Kernels`; those of another platform are registered by name beside the
+default ones, and only the target's are traced.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array
+
+
+class Layout(NamedTuple):
+    """What is static about a connectivity (hashable): sizes, and the shape of its synapses."""
+
+    n_pre: int
+    n_post: int
+    synapses: tuple[int, ...]  # () where all share one weight
+    lo: int = 0  # the first neuron of the view, where spikes are packed
+    n_synapses: int = 0
+    width: int = 0  # synapses of a row visited at once (CSR)
+    stride: int = 0  # neurons of a slot, where targets lie on a ring of slots
+
+
+class Kernels(NamedTuple):
+    """The three functions of one platform; `structure` is the index arrays, without a batch axis."""
+
+    scatter: Callable  # (layout, y [B, n_post], s [B, n_pre | words], w [1|B, ...], *structure)
+    gather: Callable  # (layout, w [1|B, ...], x [B, n_post], *structure)
+    outer: Callable  # (layout, s [B, ...], x [B, n_post], *structure)
+
+
+class Family(NamedTuple):
+    """The three primitives, as functions `(layout, *operands, *structure)`."""
+
+    scatter: Callable
+    gather: Callable
+    outer: Callable
+
+
+def family(name: str, default: Kernels, platforms: Mapping[str, Kernels] | None = None) -> Family:
+    """Makes the primitives of one form of connectivity."""
+    prims = {kind: Primitive(f"purebrain_{name}_{kind}") for kind in Kernels._fields}
+
+    def function(kind):
+        n_operands = {"scatter": 3, "gather": 2, "outer": 2}[kind]
+        return lambda layout, *args: prims[kind].bind(*args, layout=layout, n_operands=n_operands)
+
+    fam = Family(*map(function, Kernels._fields))
+    for kind, prim in prims.items():
+        _define(prim, kind, fam, {None: default, **(platforms or {})})
+    return fam
+
+
+def _out_shape(kind, layout, batch):
+    tail = {"scatter": (layout.n_post,), "gather": (layout.n_pre,), "outer": layout.synapses}[kind]
+    return (batch, *tail)
+
+
+def _define(prim, kind, fam, kernels):
+    @lru_cache(None)
+    def compiled(**static):
+        return jax.jit(lambda *args: prim.bind(*args, **static))
+
+    prim.def_impl(lambda *args, **static: compiled(**static)(*args))
+
+    def abstract_eval(*avals, layout, n_operands):
+        operands = avals[:n_operands]
+        batch = max(a.shape[0] for a in operands)
+        dtype = next(a.dtype for a in operands if jnp.issubdtype(a.dtype, jnp.inexact))
+        return jax.core.ShapedArray(_out_shape(kind, layout, batch), dtype)
+
+    prim.def_abstract_eval(abstract_eval)
+
+    for platform, chosen in kernels.items():
+        kernel = getattr(chosen, kind)
+
+        def lowered(*args, layout, n_operands, kernel=kernel):
+            # Kernels see one batch size B on all they are linear in; shared weights keep their 1.
+            batch = max(a.shape[0] for a in args[:n_operands])
+            shared = {"scatter": 2, "gather": 0, "outer": None}[kind]
+            operands = [
+                a if n == shared else jnp.broadcast_to(a, (batch, *a.shape[1:]))
+                for n, a in enumerate(args[:n_operands])
+            ]
+            return kernel(layout, *operands, *args[n_operands:])
+
+        rule = mlir.lower_fun(lowered, multiple_results=False)
+        mlir.register_lowering(prim, rule, platform=platform)
+
+    ad.primitive_jvps[prim] = lambda primals, tangents, **static: _jvp(
+        prim, kind, fam, primals, tangents, **static
+    )
+    ad.primitive_transposes[prim] = lambda ct, *args, **static: _transpose(
+        kind, fam, ct, *args, **static
+    )
+    batching.primitive_batchers[prim] = lambda args, dims, **static: _batch(
+        prim, args, dims, **static
+    )
+
+
+def _jvp(prim, kind, fam, primals, tangents, *, layout, n_operands):
+    out = prim.bind(*primals, layout=layout, n_operands=n_operands)
+    structure = primals[n_operands:]
+    terms = []
+    for n, tangent in enumerate(tangents[:n_operands]):
+        if isinstance(tangent, ad.Zero):
+            continue
+        if kind == "scatter" and n == 0:
+            terms.append(jnp.broadcast_to(tangent, out.shape))
+            continue
+        operands = [tangent if m == n else p for m, p in enumerate(primals[:n_operands])]
+        if kind == "scatter":
+            operands[0] = jnp.zeros((1, layout.n_post), out.dtype)
+        terms.append(getattr(fam, kind)(layout, *operands, *structure))
+    # A term whose operands are unbatched may still lack the batch axis of another operand.
+    terms = [jnp.broadcast_to(t, out.shape) for t in terms]
+    return out, sum(terms[1:], terms[0]) if terms else ad.Zero.from_primal_value(out)
+
+
+def _transpose(kind, fam, ct, *args, layout, n_operands):
+    operands, structure = args[:n_operands], args[n_operands:]
+    if type(ct) is ad.Zero:
+        return [None] * len(args)
+
+    def zeros():
+        return jnp.zeros((1, layout.n_post), ct.dtype)
+
+    pulls = {
+        "scatter": (
+            lambda y, s, w: ct,
+            lambda y, s, w: fam.gather(layout, w, ct, *structure),
+            lambda y, s, w: fam.outer(layout, s, ct, *structure),
+        ),
+        "gather": (
+            lambda w, x: fam.outer(layout, ct, x, *structure),
+            lambda w, x: fam.scatter(layout, zeros(), ct, w, *structure),
+        ),
+        "outer": (
+            lambda s, x: fam.gather(layout, ct, x, *structure),
+            lambda s, x: fam.scatter(layout, zeros(), s, ct, *structure),
+        ),
+    }[kind]
+
+    def unbatch(g, operand):
+        return g if g.shape[0] == operand.aval.shape[0] else jnp.sum(g, 0, keepdims=True)
+
+    cts = [
+        unbatch(pull(*operands), operand) if ad.is_undefined_primal(operand) else None
+        for pull, operand in zip(pulls, operands, strict=True)
+    ]
+    return cts + [None] * len(structure)
+
+
+def _batch(prim, args, dims, *, layout, n_operands):
+    size = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+
+    def lead(a, d):
+        return jnp.broadcast_to(a, (size, *a.shape)) if d is None else jnp.moveaxis(a, d, 0)
+
+    if any(d is not None for d in dims[n_operands:]):  # a connectivity for each example: one by one
+
+        def one(args):
+            return prim.bind(*args, layout=layout, n_operands=n_operands)
+
+        return lax.map(one, tuple(map(lead, args, dims))), 0
+
+    def inner(a, d):
+        return a.shape[0 if d is None else int(d == 0)]
+
+    operands = list(zip(args[:n_operands], dims[:n_operands], strict=True))
+    batch = max(inner(a, d) for a, d in operands)
+
+    def fold(a, d):
+        if d is None and a.shape[0] == 1:
+            return a
+        a = lead(a, d)
+        return jnp.broadcast_to(a, (size, batch, *a.shape[2:])).reshape(size * batch, *a.shape[2:])
+
+    folded = [fold(a, d) for a, d in operands]
+    out = prim.bind(*folded, *args[n_operands:], layout=layout, n_operands=n_operands)
+    return out.reshape(size, batch, *out.shape[1:]), 0

@@ -1,0 +1,78 @@
+"""Fixed out-degree: every pre-synaptic neuron has the same number of synapses (ELL)."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32
+
+from ._family import Layout, family
+from ._operator import (
+    AbstractOperator,
+    as_weight,
+    check_ids,
+    check_size,
+    checked_events,
+    gather,
+    scatter,
+)
+from .cpu._fixed_outdegree import KERNELS
+
+FAMILY = family("fixed_outdegree", KERNELS)
+
+
+class FixedOutdegree(AbstractOperator):
+    """K synapses from each neuron: W_ij = sum over k with indices[i, k] = j of weight[i, k].
+
+    **Arguments:**
+
+    - `weight`: one number for all synapses, or shape (n_pre, K).
+    - `indices`: target ids, whole numbers in [0, n_post), shape (n_pre, K). A target may stand twice.
+    - `n_post`: the number of post-synaptic neurons.
+
+    **Raises:** `ValueError` or `TypeError` for ids out of range or not whole, a weight of another shape,
+    and weights that are not finite.
+
+        >>> import jax.numpy as jnp
+        >>> op = FixedOutdegree(0.5, jnp.array([[0, 2], [2, 2]]), n_post=3)
+        >>> op.mv(jnp.array([True, True])).tolist()
+        [0.5, 0.0, 1.5]
+    """
+
+    weight: Float[Array, ""] | Float[Array, "n_pre k"]
+    indices: Int32[Array, "n_pre k"]
+    n_pre: int = eqx.field(static=True)
+    n_post: int = eqx.field(static=True)
+
+    def __init__(self, weight, indices, n_post: int):
+        self.n_post = check_size("n_post", n_post)
+        self.indices = check_ids("indices", indices, self.n_post)
+        if self.indices.ndim != 2:
+            raise ValueError(f"indices: shape {self.indices.shape}; it must be (n_pre, K).")
+        self.n_pre = self.indices.shape[0]
+        self.weight = as_weight(weight)
+        if self.weight.shape not in ((), self.indices.shape):
+            raise ValueError(
+                f"weight: shape {self.weight.shape}; it must be one number or {self.indices.shape}, "
+                "one weight a synapse."
+            )
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.n_pre, self.n_post, self.weight.shape)
+
+    def mv_add(self, y, s):
+        s = checked_events(s, self.n_pre, y.dtype)
+        return scatter(FAMILY, self._layout, y, s, self.weight.astype(y.dtype), self.indices)
+
+    def mv_t(self, x):
+        return gather(FAMILY, self._layout, self.weight.astype(x.dtype), x, self.indices)
+
+    def as_matrix(self):
+        rows = jnp.arange(self.n_pre)[:, None]
+        zeros = jnp.zeros((self.n_pre, self.n_post), self.weight.dtype)
+        return zeros.at[rows, self.indices].add(self.weight)
+
+    def as_coo(self):
+        targets = np.asarray(self.indices)
+        pre = np.repeat(np.arange(self.n_pre, dtype=np.int32), targets.shape[1])
+        return pre, targets.reshape(-1), self.weight.reshape(-1 if self.weight.ndim else ())

@@ -1,0 +1,132 @@
+"""The interface of all connectivities."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ._family import Family, Layout
+from ._spikes import Spikes, pack
+
+Events = Spikes | Float[Array, " n_pre"] | Bool[Array, " n_pre"]
+
+
+class AbstractOperator(eqx.Module):
+    """A connectivity: the linear map y_j = sum_i s_i W_ij from pre- to post-synaptic neurons.
+
+    `W_ij` is the summed weight of all synapses from i to j. The pre-synaptic values `s` are floats (spikes
+    of a surrogate among them), booleans, or packed `ops.Spikes`; time follows the non-zero ones.
+    Ids are validated on the host when an operator is made, and never again.
+    """
+
+    n_pre: eqx.AbstractVar[int]
+    n_post: eqx.AbstractVar[int]
+    weight: eqx.AbstractVar[Array]
+
+    @abc.abstractmethod
+    def mv_add(self, y: Float[Array, " n_post"], s: Events) -> Float[Array, " n_post"]:
+        """y + s W, added in place where the compiler can."""
+
+    @abc.abstractmethod
+    def mv_t(self, x: Float[Array, " n_post"]) -> Float[Array, " n_pre"]:
+        """W x: what each pre-synaptic neuron sees of its targets."""
+
+    @abc.abstractmethod
+    def as_matrix(self) -> Float[Array, "n_pre n_post"]:
+        """W, dense (for tests and small networks)."""
+
+    @abc.abstractmethod
+    def as_coo(self) -> tuple[np.ndarray, np.ndarray, Array]:
+        """Every synapse as (pre ids, post ids, weight, a scalar or one each), on the host."""
+
+    def mv(self, s: Events) -> Float[Array, " n_post"]:
+        """s W, from zero."""
+        return self.mv_add(jnp.zeros(self.n_post, self.weight.dtype), s)
+
+    def mm(self, s: Float[Array, "batch n_pre"]) -> Float[Array, "batch n_post"]:
+        """S W for a batch of rows, in one walk over all events."""
+        return jax.vmap(self.mv)(s)
+
+    def mm_t(self, x: Float[Array, "batch n_post"]) -> Float[Array, "batch n_pre"]:
+        """X W^T for a batch of rows."""
+        return jax.vmap(self.mv_t)(x)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_pre, n_post)."""
+        return self.n_pre, self.n_post
+
+
+def checked_events(s: Events, n_pre: int, dtype) -> Spikes | Array:
+    """`s` as packed spikes or floats of `dtype`; a wrong size is an error."""
+    size = s.size if isinstance(s, Spikes) else s.shape[-1] if s.ndim == 1 else None
+    if size != n_pre:
+        raise ValueError(
+            f"s: shape {s.shape}, but the operator has n_pre = {n_pre} pre-synaptic neurons. Pass "
+            f"an array of shape ({n_pre},), or a batch of them through `mm` or `jax.vmap`."
+        )
+    if isinstance(s, Spikes):
+        return s
+    return pack(s) if s.dtype == bool else s.astype(dtype)
+
+
+def scatter(fam: Family, layout: Layout, y, s: Spikes | Array, w, *structure):
+    """`fam.scatter` without the batch axes, for packed or float spikes."""
+    if isinstance(s, Spikes):
+        layout, s = layout._replace(lo=s.lo), s.words
+    return fam.scatter(layout, y[None], s[None], w[None], *structure)[0]
+
+
+def gather(fam: Family, layout: Layout, w, x, *structure):
+    """`fam.gather` without the batch axes."""
+    return fam.gather(layout, w[None], x[None], *structure)[0]
+
+
+# ---- validation on the host ----------------------------------------------------------------------
+
+
+def concrete(a) -> np.ndarray | None:
+    """`a` on the host, or None where it is traced (then it was checked before, or cannot be)."""
+    return None if isinstance(a, jax.core.Tracer) else np.asarray(a)
+
+
+def as_weight(weight) -> Array:
+    """A weight as a float array of the default or its own precision; NaN and infinity are errors."""
+    dtype = getattr(weight, "dtype", None)
+    floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    w = jnp.asarray(weight, jax.dtypes.canonicalize_dtype(dtype) if floating else float)
+    host = concrete(w)
+    if host is not None and not np.isfinite(host).all():
+        bad = np.flatnonzero(~np.isfinite(host.reshape(-1)))[0]
+        raise ValueError(
+            f"weight: {host.reshape(-1)[bad]} at position {bad}; weights must be finite numbers."
+        )
+    return w
+
+
+def check_ids(name: str, ids, n: int) -> Int[Array, "..."]:
+    """Ids as int32; anything but whole numbers in [0, n) is an error."""
+    host = concrete(ids)
+    if host is None:
+        return ids
+    if host.size and not np.issubdtype(host.dtype, np.integer):
+        raise TypeError(
+            f"{name}: dtype {host.dtype}, but ids must be integers; write {name}.astype(np.int32)."
+        )
+    if host.size and (host.min() < 0 or host.max() >= n):
+        flat = host.reshape(-1)
+        bad = int(np.flatnonzero((flat < 0) | (flat >= n))[0])
+        raise ValueError(
+            f"{name}: {flat[bad]} at position {bad}; ids must be in [0, {n}) for {n} neurons."
+        )
+    return jnp.asarray(host, jnp.int32)
+
+
+def check_size(name: str, n) -> int:
+    """A population size as a Python int; negative or fractional is an error."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        raise ValueError(f"{name}: {n!r}; the number of neurons must be a whole number >= 0.")
+    return int(n)

@@ -1,0 +1,110 @@
+"""CPU kernels of CSR: rows of any length, visited in slices of `layout.width` synapses.
+
+A slice that reaches past its row's end is masked. One that would reach past the arrays starts earlier,
+and what it then holds of before its place is masked too (JAX would move it by itself, silently).
+"""
+
+import jax.numpy as jnp
+from jax import lax
+
+from .._family import Kernels
+from ._events import for_each_event, scatter_add, take
+
+
+def _for_each_slice(layout, indptr, i, visit, carry):
+    """Folds `carry = visit(carry, start, inside [width])` over the slices of row i."""
+    at = lax.dynamic_slice(indptr, (i,), (2,))
+    start, stop = at[0], at[1]
+    lane = jnp.arange(layout.width, dtype=start.dtype)
+    last = jnp.asarray(layout.n_synapses - layout.width, start.dtype)
+
+    def body(state):
+        p, carry = state
+        first = jnp.minimum(p, last)
+        place = first + lane
+        return p + layout.width, visit(carry, first, (place >= p) & (place < stop))
+
+    return lax.while_loop(lambda state: state[0] < stop, body, (start, carry))[1]
+
+
+def _slice(a, start, layout):
+    return lax.dynamic_slice_in_dim(a, start, layout.width, axis=-1)
+
+
+def _batch_row(a, b):
+    zero = jnp.int32(0)
+    b = b if a.shape[0] > 1 else zero
+    return lax.dynamic_index_in_dim(a, b, keepdims=False, allow_negative_indices=False)
+
+
+def kernels(targets) -> Kernels:
+    """The kernels, for rows whose targets from synapse p on are `targets(layout, p, *structure)`.
+
+    `structure` is the index arrays behind indptr.
+    """
+
+    def scatter(layout, y, s, w, indptr, *rest):
+        def visit(y, b, i, value):
+            weights = _batch_row(w, b)
+
+            def add(y, p, inside):
+                row = _slice(weights, p, layout) if layout.synapses else weights
+                row = row if value is None else row * value
+                ids = targets(layout, p, *rest)
+                return scatter_add(y, b, ids, jnp.where(inside, row, jnp.zeros((), y.dtype)))
+
+            return _for_each_slice(layout, indptr, i, add, y)
+
+        return for_each_event(layout, s, visit, y)
+
+    def gather(layout, w, x, indptr, *rest):
+        def row(carry, i):
+            def add(total, p, inside):
+                terms = take(x, targets(layout, p, *rest))
+                terms = terms * _slice(w, p, layout) if layout.synapses else terms
+                return total + jnp.sum(jnp.where(inside, terms, jnp.zeros((), x.dtype)), -1)
+
+            zero = jnp.zeros(x.shape[0], x.dtype)
+            return carry, _for_each_slice(layout, indptr, i, add, zero)
+
+        _, out = lax.scan(row, None, jnp.arange(layout.n_pre, dtype=jnp.int32))
+        out = jnp.moveaxis(out, 0, 1)
+        return out if layout.synapses else w[:, None] * out
+
+    def outer(layout, s, x, indptr, *rest):
+        def visit(out, b, i, value):
+            xs = _batch_row(x, b)
+
+            def add(out, p, inside):
+                terms = take(xs, targets(layout, p, *rest))
+                terms = terms if value is None else terms * value
+                terms = jnp.where(inside, terms, jnp.zeros((), x.dtype))
+                if not layout.synapses:
+                    return out.at[b].add(jnp.sum(terms))
+                return lax.dynamic_update_slice(
+                    out, lax.dynamic_slice(out, (b, p), (1, layout.width)) + terms, (b, p)
+                )
+
+            return _for_each_slice(layout, indptr, i, add, out)
+
+        out = jnp.zeros((x.shape[0], *layout.synapses), x.dtype)
+        return for_each_event(layout, s, visit, out)
+
+    return Kernels(scatter, gather, outer)
+
+
+def _plain(layout, p, indices):
+    return _slice(indices, p, layout)
+
+
+def _delayed(layout, p, indices, delay, slot, dt):
+    # The target is a place on a ring of slots, one a step, each with `stride` neurons.
+    n_slots = layout.n_post // layout.stride
+    age = jnp.floor(_slice(delay, p, layout) / dt + 0.5).astype(jnp.int32)
+    at = slot + age
+    at = jnp.where(at >= n_slots, at - n_slots, at)
+    return at * layout.stride + _slice(indices, p, layout)
+
+
+KERNELS = kernels(_plain)
+DELAYED_KERNELS = kernels(_delayed)

@@ -1,0 +1,66 @@
+"""The one protocol: everything that has a state is stepped by a clock."""
+
+import abc
+import dataclasses
+from typing import Generic, TypeVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Int, PRNGKeyArray
+
+S = TypeVar("S")  # state
+X = TypeVar("X")  # input
+Y = TypeVar("Y")  # output
+
+
+class Tick(eqx.Module):
+    """The clock of one step: shared by all parts, never batched, never in a state.
+
+    **Arguments:** `i`: the integer step, the only clock there is; `dt`: the step's length, ms; `key`: the
+    random key of this step, or None for a run without noise.
+    """
+
+    i: Int[Array, ""]
+    dt: float = eqx.field(static=True)
+    key: PRNGKeyArray | None = None
+
+    @property
+    def t(self) -> Array:
+        """The time at which the step starts, i dt, ms."""
+        return self.i.astype(float) * self.dt
+
+    def fold(self, n: int) -> "Tick":
+        """The tick of the n-th part, with a key of its own."""
+        return self if self.key is None else dataclasses.replace(self, key=jr.fold_in(self.key, n))
+
+
+class AbstractDynamics(eqx.Module, Generic[S, X, Y]):
+    """Anything with a state: a neuron, a synapse, a delay, a projection, a network.
+
+    A custom model is ordinary code in `step`.
+    """
+
+    @abc.abstractmethod
+    def init(self, *, dt: float, key: PRNGKeyArray | None = None) -> S:
+        """The state at the start. `dt` (ms) sizes delay buffers; `key` is for random initial values."""
+
+    @abc.abstractmethod
+    def step(self, state: S, x: X, tick: Tick) -> tuple[S, Y]:
+        """The state and the output one `tick` later, under input `x`."""
+
+
+def split(key: PRNGKeyArray | None, n: int) -> PRNGKeyArray | None:
+    """The key of the n-th part, None for None."""
+    return None if key is None else jr.fold_in(key, n)
+
+
+def param(**kwargs):
+    """A model parameter: an array leaf of the default float type (floating arrays keep their own)."""
+    return eqx.field(converter=_to_float_array, **kwargs)
+
+
+def _to_float_array(x):
+    if eqx.is_array(x) and jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return jnp.asarray(x, float)

@@ -1,0 +1,101 @@
+"""Delays, counted in whole steps on a ring that the shared clock indexes.
+
+The slot of step i is i modulo the ring's length. Being the clock's and not the state's, the index is
+never batched: under `vmap` a delay stays one dynamic slice, where a pointer in the state would become
+a gather and a scatter.
+"""
+
+from typing import Generic, TypeVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jax import lax
+from jaxtyping import Array, PyTree
+
+from ._check import steps
+from ._core import AbstractDynamics, Tick, X, Y
+from .ops import Spikes, pack
+
+S = TypeVar("S")
+
+
+class Ring(eqx.Module):
+    """The last `length` values of a pytree, by step."""
+
+    slots: PyTree[Array]
+    length: int = eqx.field(static=True)
+
+    def read(self, tick: Tick, age: int) -> PyTree[Array]:
+        """What was written `age` steps ago (1 to `length`), before this step writes."""
+        if self.length == 1:
+            return jtu.tree_map(lambda a: a[0], self.slots)
+        slot = lax.rem(tick.i + (self.length - age), jnp.asarray(self.length, tick.i.dtype))
+
+        def pick(a):
+            return lax.dynamic_index_in_dim(a, slot, keepdims=False, allow_negative_indices=False)
+
+        return jtu.tree_map(pick, self.slots)
+
+    def write(self, tick: Tick, value: PyTree[Array]) -> "Ring":
+        """The ring after this step's value."""
+        slot = lax.rem(tick.i, jnp.asarray(self.length, tick.i.dtype))
+
+        def put(a, x):
+            return lax.dynamic_update_index_in_dim(a, x, slot, 0, allow_negative_indices=False)
+
+        return Ring(jtu.tree_map(put, self.slots, value), self.length)
+
+
+def ring_of(length: int, like: PyTree) -> Ring:
+    """A ring of zeros for values like `like` (arrays or their shapes and dtypes)."""
+    slots = jtu.tree_map(lambda a: jnp.zeros((length, *a.shape), a.dtype), like)
+    return Ring(slots, length)
+
+
+def emitted(spikes: Array) -> Array | Spikes:
+    """Spikes as they are kept and recorded: booleans as bits, floats as they are."""
+    return pack(spikes) if spikes.dtype == bool else spikes
+
+
+class Delayed(AbstractDynamics[tuple[Ring | None, S], X, Y], Generic[S, X, Y]):
+    """Dynamics, fed what came in `delay` ms ago (zeros before the first).
+
+    `Delayed(m, 0)` is m, and `Delayed(Delayed(m, a), b)` is `Delayed(m, a + b)`.
+
+    **Arguments:** `part`: the dynamics; `delay`: ms, a multiple of dt; `like`: an input of `part`, or its shapes
+    and dtypes (`jax.ShapeDtypeStruct`).
+
+    **Raises:** `ValueError` (in `init`) where `delay` is negative or not a multiple of dt.
+    """
+
+    part: AbstractDynamics[S, X, Y]
+    delay: float = eqx.field(static=True)
+    like: PyTree = eqx.field(static=True)
+
+    def __init__(self, part, delay: float, like):
+        self.part, self.delay = part, delay
+        self.like = jtu.tree_map(_Struct.of, like)
+
+    def init(self, *, dt, key=None):
+        age = steps("delay", self.delay, dt)
+        return ring_of(age, self.like) if age else None, self.part.init(dt=dt, key=key)
+
+    def step(self, state, x, tick):
+        ring, part = state
+        if ring is not None:
+            ring, x = ring.write(tick, x), ring.read(tick, ring.length)
+        part, y = self.part.step(part, x, tick)
+        return (ring, part), y
+
+
+class _Struct(eqx.Module):
+    """A hashable shape and dtype."""
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    dtype: jnp.dtype = eqx.field(static=True)
+
+    @staticmethod
+    def of(a) -> "_Struct":
+        a = a if hasattr(a, "shape") else jnp.asarray(a)
+        return _Struct(tuple(a.shape), jnp.dtype(a.dtype))

@@ -1,0 +1,12 @@
+"""Spiking neurons."""
+
+from ._abstract import AbstractNeuron as AbstractNeuron
+from ._lif import LIF as LIF
+from ._lif import LIFState as LIFState
+from ._refractory import Refractory as Refractory
+from ._refractory import RefractoryState as RefractoryState
+from ._reset import AbstractReset as AbstractReset
+from ._reset import HardReset as HardReset
+from ._reset import SoftReset as SoftReset
+from ._traub_miles import TraubMiles as TraubMiles
+from ._traub_miles import TraubMilesState as TraubMilesState

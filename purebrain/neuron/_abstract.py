@@ -1,0 +1,76 @@
+"""What all spiking neurons share: a flow, a threshold, a reset."""
+
+import abc
+from collections.abc import Callable
+from typing import TypeVar
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array
+
+from .._core import AbstractDynamics, Tick
+from .._drive import Drives, as_drives
+from ..ops import materialize
+from ..surrogate import AbstractSpike
+
+S = TypeVar("S")
+
+
+class AbstractNeuron(AbstractDynamics[S, Drives, Array]):
+    """A population of `n` spiking neurons: a vector field, a threshold and a reset.
+
+    The state has a leaf `v`, the membrane potential (mV), shape (n,). `step` is written here, once: it
+    integrates one step with `solver`, emits spikes where the threshold is crossed, and resets.
+    The input is a current (a number or an array) or drives, functions of v.
+    """
+
+    n: eqx.AbstractVar[int]
+    solver: eqx.AbstractVar[dfx.AbstractSolver]
+    spike: eqx.AbstractVar[AbstractSpike]
+
+    @abc.abstractmethod
+    def vf(self, t, y: S, args: Drives) -> S:
+        """dy/dt (per ms), with diffrax's signature; `args(v)` is the input current."""
+
+    @abc.abstractmethod
+    def fire(self, before: S, after: S) -> Array:
+        """The spikes of a step that led from `before` to `after`."""
+
+    @abc.abstractmethod
+    def reset(self, y: S, s: Array) -> S:
+        """The state after the spikes `s`."""
+
+    def step(self, state: S, x, tick: Tick) -> tuple[S, Array]:
+        after = integrate(self, state, x, tick)
+        after = eqx.tree_at(lambda y: y.v, after, materialize(after.v))
+        s = self.fire(state, after)
+        return self.reset(after, s), s
+
+
+def integrate(neuron: AbstractNeuron[S], y: S, x, tick: Tick) -> S:
+    """One step of the neuron's vector field, without threshold and reset."""
+    term = _ClockTerm(neuron.vf, tick.dt)
+    t0, drives = tick.t, as_drives(x)
+    t1 = t0 + tick.dt
+    solver_state = neuron.solver.init(term, t0, t1, y, drives)
+    # Any solver is told that the state jumped: resets are not part of the flow.
+    y, *_ = neuron.solver.step(term, t0, t1, y, drives, solver_state, jnp.array(True))
+    return y
+
+
+class _ClockTerm(dfx.AbstractTerm):
+    """dy/dt = f over steps of exactly dt: in float32, t1 - t0 is off by 8% of 0.1 ms after 100 s."""
+
+    vector_field: Callable
+    dt: float = eqx.field(static=True)
+
+    def vf(self, t, y, args):
+        return self.vector_field(t, y, args)
+
+    def contr(self, t0, t1, **kwargs):
+        return self.dt
+
+    def prod(self, vf, control):
+        return jtu.tree_map(lambda f: control * f, vf)

@@ -1,0 +1,3 @@
+"""Pictures (needs matplotlib: `pip install 'purebrain[plot]'`)."""
+
+from ._raster import raster as raster

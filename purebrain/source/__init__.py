@@ -1,0 +1,3 @@
+"""Populations without input."""
+
+from ._poisson import PoissonSource as PoissonSource

@@ -1,0 +1,40 @@
+"""The interface of spike functions."""
+
+import abc
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Bool, Float
+
+
+class AbstractSpike(eqx.Module):
+    """A spike function of the dimensionless distance to threshold: 1 where x >= 0."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "*n"]) -> Float[Array, "*n"] | Bool[Array, "*n"]:
+        """The spikes."""
+
+
+class AbstractSurrogate(AbstractSpike):
+    """A step forward, and `derivative` in its place when differentiated, in both modes and at any order.
+
+    The spikes are 0.0 and 1.0, the same bits whichever surrogate is chosen.
+    """
+
+    @abc.abstractmethod
+    def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """What stands in for the derivative of the step."""
+
+    def __call__(self, x):
+        return _step(x, self.derivative(x))
+
+
+@jax.custom_jvp
+def _step(x, slope):
+    return (x >= 0).astype(x.dtype)
+
+
+@_step.defjvp
+def _step_jvp(primals, tangents):
+    x, slope = primals
+    return _step(x, slope), slope * tangents[0]

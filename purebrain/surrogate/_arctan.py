@@ -1,0 +1,20 @@
+import math
+
+from jaxtyping import Array, Float
+
+from .._core import param
+from ._abstract import AbstractSurrogate
+
+
+class ArcTan(AbstractSurrogate):
+    """The derivative of an arcus tangent: (alpha / 2) / (1 + (pi alpha x / 2)^2).
+
+    **Arguments:** `alpha`: the steepness.
+
+    Fang et al. (2021), Incorporating learnable membrane time constant, ICCV.
+    """
+
+    alpha: Float[Array, ""] = param(default=2.0)
+
+    def derivative(self, x):
+        return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * x) ** 2)

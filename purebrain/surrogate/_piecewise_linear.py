@@ -1,0 +1,20 @@
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._core import param
+from ._abstract import AbstractSurrogate
+
+
+class PiecewiseLinear(AbstractSurrogate):
+    """A triangle: height max(0, 1 - |x| / width).
+
+    **Arguments:** `height`: the value at threshold; `width`: where it ends.
+
+    Bellec et al. (2018), Long short-term memory in networks of spiking neurons, NeurIPS.
+    """
+
+    height: Float[Array, ""] = param(default=0.3)
+    width: Float[Array, ""] = param(default=1.0)
+
+    def derivative(self, x):
+        return self.height * jnp.maximum(0, 1 - jnp.abs(x) / self.width)

@@ -1,0 +1,19 @@
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._core import param
+from ._abstract import AbstractSurrogate
+
+
+class SuperSpike(AbstractSurrogate):
+    """The derivative of a fast sigmoid: 1 / (1 + beta |x|)^2.
+
+    **Arguments:** `beta`: the steepness.
+
+    Zenke and Ganguli (2018), SuperSpike, Neural Computation 30.
+    """
+
+    beta: Float[Array, ""] = param(default=10.0)
+
+    def derivative(self, x):
+        return 1 / (1 + self.beta * jnp.abs(x)) ** 2
