@@ -47,6 +47,7 @@ class CSR(AbstractOperator):
     n_pre: int = eqx.field(static=True)
     n_post: int = eqx.field(static=True)
     width: int = eqx.field(static=True)
+    one_slice: bool = eqx.field(static=True)
 
     def __init__(self, weight, indptr, indices, n_post: int):
         self.n_post = check_size("n_post", n_post)
@@ -61,20 +62,29 @@ class CSR(AbstractOperator):
                 f"weight: shape {self.weight.shape}; it must be one number or {self.indices.shape}, "
                 "one weight a synapse."
             )
-        self.width = _slice_width(concrete(self.indptr), self.indices.size)
+        self.width, self.one_slice = _slice_width(concrete(self.indptr), self.indices.size)
 
     @property
-    def _layout(self) -> Layout:
-        n_synapses = self.indices.size
-        return Layout(self.n_pre, self.n_post, self.weight.shape, 0, n_synapses, self.width)
+    def layout(self) -> Layout:
+        """What the kernels need to know at compile time."""
+        return Layout(
+            self.n_pre,
+            self.n_post,
+            self.weight.shape,
+            n_synapses=self.indices.size,
+            width=self.width,
+            one_slice=self.one_slice,
+        )
 
     def mv_add(self, y, s):
         s = checked_events(s, self.n_pre, y.dtype)
         weight = self.weight.astype(y.dtype)
-        return scatter(FAMILY, self._layout, y, s, weight, self.indptr, self.indices)
+        return scatter(FAMILY, self.layout, y, s, weight, self.indptr, self.indices)
 
     def mv_t(self, x):
-        return gather(FAMILY, self._layout, self.weight.astype(x.dtype), x, self.indptr, self.indices)
+        return gather(
+            FAMILY, self.layout, self.weight.astype(x.dtype), x, self.indptr, self.indices
+        )
 
     def as_matrix(self):
         rows = jnp.repeat(
@@ -114,12 +124,14 @@ def _check_indptr(indptr, n_synapses: int) -> Array:
     return jnp.asarray(host, jnp.int32)
 
 
-def _slice_width(indptr: np.ndarray | None, n_synapses: int) -> int:
-    # A slice that holds a whole row saves the loop over slices: 0.1 us an event. So: the longest row,
+def _slice_width(indptr: np.ndarray | None, n_synapses: int) -> tuple[int, bool]:
+    """How many synapses of a row are visited at once, and whether that holds every row whole."""
+    # A slice that holds the whole row saves the loop over slices, 0.2 us an event. So: the longest row,
     # unless rows are so unequal that most of each slice would be empty.
     if indptr is None or indptr.size < 2 or n_synapses == 0:
-        return min(32, n_synapses)
+        return min(32, n_synapses), n_synapses == 0
     rows = np.diff(indptr)
     longest, mean = int(rows.max()), float(rows[rows > 0].mean())
-    width = longest if longest <= max(16.0, 1.6 * mean) else int(np.ceil(mean / 2))
-    return max(1, min(width, 1024, n_synapses))
+    if longest <= min(max(16.0, 1.6 * mean), 1024):
+        return longest, True
+    return max(1, min(int(np.ceil(mean / 2)), 1024)), False

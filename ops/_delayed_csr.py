@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ._csr import CSR
-from ._family import Layout, family
+from ._family import family
 from ._operator import checked_events, concrete, scatter
 from .cpu._csr import DELAYED_KERNELS
 
@@ -73,14 +73,7 @@ class DelayedCSR(eqx.Module):
         """The ring with the spikes `s` of step i under way, after `due` of the same step."""
         s = checked_events(s, self.csr.n_pre, ring.dtype)
         weight = self.csr.weight.astype(ring.dtype)
-        layout = Layout(
-            self.csr.n_pre,
-            ring.size,
-            weight.shape,
-            n_synapses=self.csr.indices.size,
-            width=self.csr.width,
-            stride=self.csr.n_post,
-        )
+        layout = self.csr.layout._replace(n_post=ring.size, stride=self.csr.n_post)
         structure = (self.csr.indptr, self.csr.indices, self.delay, self._slot(ring, i))
         dt_array = jnp.asarray(dt, self.delay.dtype)
         return scatter(FAMILY, layout, ring, s, weight, *structure, dt_array)

@@ -35,15 +35,16 @@ class Dense(AbstractOperator):
         self.n_pre, self.n_post = self.weight.shape
 
     @property
-    def _layout(self) -> Layout:
+    def layout(self) -> Layout:
+        """What the kernels need to know at compile time."""
         return Layout(self.n_pre, self.n_post, self.weight.shape)
 
     def mv_add(self, y, s):
         s = checked_events(s, self.n_pre, y.dtype)
-        return scatter(FAMILY, self._layout, y, s, self.weight.astype(y.dtype))
+        return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype))
 
     def mv_t(self, x):
-        return gather(FAMILY, self._layout, self.weight.astype(x.dtype), x)
+        return gather(FAMILY, self.layout, self.weight.astype(x.dtype), x)
 
     def as_matrix(self):
         return self.weight

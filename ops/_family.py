@@ -40,6 +40,7 @@ class Layout(NamedTuple):
     lo: int = 0  # the first neuron of the view, where spikes are packed
     n_synapses: int = 0
     width: int = 0  # synapses of a row visited at once (CSR)
+    one_slice: bool = False  # whether that is the longest row
     stride: int = 0  # neurons of a slot, where targets lie on a ring of slots
 
 

@@ -57,15 +57,16 @@ class FixedOutdegree(AbstractOperator):
             )
 
     @property
-    def _layout(self) -> Layout:
+    def layout(self) -> Layout:
+        """What the kernels need to know at compile time."""
         return Layout(self.n_pre, self.n_post, self.weight.shape)
 
     def mv_add(self, y, s):
         s = checked_events(s, self.n_pre, y.dtype)
-        return scatter(FAMILY, self._layout, y, s, self.weight.astype(y.dtype), self.indices)
+        return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype), self.indices)
 
     def mv_t(self, x):
-        return gather(FAMILY, self._layout, self.weight.astype(x.dtype), x, self.indices)
+        return gather(FAMILY, self.layout, self.weight.astype(x.dtype), x, self.indices)
 
     def as_matrix(self):
         rows = jnp.arange(self.n_pre)[:, None]

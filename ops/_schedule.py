@@ -29,23 +29,22 @@ def after(x: Array, event: Array) -> Array:
     return _after_p.bind(x, lax.stop_gradient(event))
 
 
-def _one(k, dtype):
-    # k (k + 1) is even: XLA does not know, LLVM, which comes after fusion and scheduling, may.
-    return (1 + ((k * (k + 1)) & 1)).astype(dtype)
+def _one(x, dtype):
+    """1, in a way that XLA does not see through: of two consecutive integers one is even.
+
+    It depends on `x`, or XLA would compute it once before the loop and read it at every step.
+    """
+    bits = lax.bitcast_convert_type(x, jnp.dtype(f"int{8 * x.dtype.itemsize}"))
+    return (1 + (bits & (bits + 1) & 1)).astype(dtype)
 
 
 def _materialize_cpu(x):
-    if x.ndim == 0:
-        return x
-    return x / _one(lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1), x.dtype)
+    return x / _one(x, x.dtype)
 
 
 def _after_cpu(x, event):
     head = lax.slice(event.reshape(-1), (0,), (1,)).reshape(())
-    if jnp.issubdtype(head.dtype, jnp.floating):
-        bits = jnp.dtype(f"int{8 * head.dtype.itemsize}")
-        head = lax.bitcast_convert_type(head, bits)
-    return x * _one(head.astype(jnp.int32), x.dtype)
+    return x * _one(head.astype(jnp.int8) if head.dtype == bool else head, x.dtype)
 
 
 _materialize_p = Primitive("purebrain_materialize")

@@ -75,7 +75,9 @@ class Spikes(eqx.Module):
             return self
         position = np.arange(32 * self.words.shape[-1]).reshape(32, -1)
         inside = (position >= lo) & (position < hi)
-        mask = np.bitwise_or.reduce(inside.astype(np.uint32) << np.arange(32, dtype=np.uint32)[:, None])
+        mask = np.bitwise_or.reduce(
+            inside.astype(np.uint32) << np.arange(32, dtype=np.uint32)[:, None]
+        )
         return Spikes(self.words & jnp.asarray(mask), self.n, lo, hi)
 
     def to_dense(self) -> Bool[Array, "*batch size"]:

@@ -39,7 +39,9 @@ def walk(
     def block(j, carry):
         def visit_word(carry, k):
             index = k * n_occupied + j
-            word = lax.dynamic_index_in_dim(words, index, keepdims=False, allow_negative_indices=False)
+            word = lax.dynamic_index_in_dim(
+                words, index, keepdims=False, allow_negative_indices=False
+            )
             return set_bits(word, lambda c, bit: visit(c, index, bit), carry)
 
         word = lax.dynamic_index_in_dim(occupied, j, keepdims=False, allow_negative_indices=False)

@@ -84,7 +84,9 @@ def step_counts(name: str, value: Array, dt: float, dtype, at_least: int = 0) ->
             )
         return jnp.asarray(np.floor(np.asarray(host, np.float64) / dt + 0.5), dtype)
     n = jnp.floor(value / dt + 0.5)
-    off = jnp.abs(value - n * dt) > max(1e-6, 8 * float(jnp.finfo(value.dtype).eps)) * jnp.maximum(value, dt)
+    off = jnp.abs(value - n * dt) > max(1e-6, 8 * float(jnp.finfo(value.dtype).eps)) * jnp.maximum(
+        value, dt
+    )
     bad = off | (n < at_least) | (n > limit)
     message = f"{name}: not a multiple of dt = {dt} ms, or not in [{at_least}, {limit}] steps."
     return eqx.error_if(n, bad, message).astype(dtype)

@@ -74,7 +74,8 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, object], dict[str, Arr
 
     def init(self, *, dt, key=None):
         populations = {
-            name: p.init(dt=dt, key=split(key, k)) for k, (name, p) in enumerate(self.populations.items())
+            name: p.init(dt=dt, key=split(key, k))
+            for k, (name, p) in enumerate(self.populations.items())
         }
         synapses, arrivals, longest = [], [], {}
         for path in self.pathways:
@@ -98,7 +99,8 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, object], dict[str, Arr
     def _emissions(self, states, dt, key):
         tick = Tick(jnp.zeros((), jnp.int32), dt, key)
         return {
-            name: emitted(p.step(states[name], Drives(), tick)[1]) for name, p in self.populations.items()
+            name: emitted(p.step(states[name], Drives(), tick)[1])
+            for name, p in self.populations.items()
         }
 
     def step(self, state, x, tick):

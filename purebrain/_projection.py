@@ -24,9 +24,13 @@ class View(eqx.Module):
 
     def __getitem__(self, index: slice) -> "View":
         if not isinstance(index, slice) or index.step not in (None, 1):
-            raise TypeError(f"View({self.name!r})[{index}]: a view is a slice without stride, [lo:hi].")
+            raise TypeError(
+                f"View({self.name!r})[{index}]: a view is a slice without stride, [lo:hi]."
+            )
         if (self.lo, self.hi) != (0, None):
-            raise TypeError(f"View({self.name!r}) is a slice already; write View({self.name!r})[lo:hi].")
+            raise TypeError(
+                f"View({self.name!r}) is a slice already; write View({self.name!r})[lo:hi]."
+            )
         return View(self.name, index.start or 0, index.stop)
 
     @property
@@ -136,7 +140,11 @@ class Pathway(eqx.Module):
                 if inp.delay is not None:
                     age = int(np.floor(inp.delay / tick.dt + 0.5))
                     s = history[inp.pre.name].read(tick, age)[view]
-                    g = g + as_floats(s, g.dtype) if isinstance(self.syn, AtPre) else inp.comm.mv_add(g, s)
+                    g = (
+                        g + as_floats(s, g.dtype)
+                        if isinstance(self.syn, AtPre)
+                        else inp.comm.mv_add(g, s)
+                    )
                 else:
                     due, ring = inp.comm.due(ring, tick.i)
                     g = g + due

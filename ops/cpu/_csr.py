@@ -12,19 +12,23 @@ from ._events import for_each_event, scatter_add, take
 
 
 def _for_each_slice(layout, indptr, i, visit, carry):
-    """Folds `carry = visit(carry, start, inside [width])` over the slices of row i."""
+    """Folds `carry = visit(carry, first, inside [width])` over the slices of row i."""
     at = lax.dynamic_slice(indptr, (i,), (2,))
     start, stop = at[0], at[1]
-    lane = jnp.arange(layout.width, dtype=start.dtype)
-    last = jnp.asarray(layout.n_synapses - layout.width, start.dtype)
+    last = jnp.int32(layout.n_synapses - layout.width)
 
-    def body(state):
-        p, carry = state
+    def one(p, carry):
         first = jnp.minimum(p, last)
-        place = first + lane
-        return p + layout.width, visit(carry, first, (place >= p) & (place < stop))
+        place = first + jnp.arange(layout.width, dtype=jnp.int32)
+        return visit(carry, first, (place >= p) & (place < stop))
 
-    return lax.while_loop(lambda state: state[0] < stop, body, (start, carry))[1]
+    if layout.one_slice:
+        return one(start, carry)
+    return lax.while_loop(
+        lambda state: state[0] < stop,
+        lambda state: (state[0] + layout.width, one(*state)),
+        (start, carry),
+    )[1]
 
 
 def _slice(a, start, layout):
@@ -51,11 +55,13 @@ def kernels(targets) -> Kernels:
                 row = _slice(weights, p, layout) if layout.synapses else weights
                 row = row if value is None else row * value
                 ids = targets(layout, p, *rest)
-                return scatter_add(y, b, ids, jnp.where(inside, row, jnp.zeros((), y.dtype)))
+                return scatter_add(
+                    y, b * layout.n_post, ids, jnp.where(inside, row, jnp.zeros((), y.dtype))
+                )
 
             return _for_each_slice(layout, indptr, i, add, y)
 
-        return for_each_event(layout, s, visit, y)
+        return for_each_event(layout, s, visit, y.reshape(-1)).reshape(y.shape)
 
     def gather(layout, w, x, indptr, *rest):
         def row(carry, i):

@@ -16,10 +16,9 @@ def for_each_event(layout, s, visit, carry):
     words = s if packed else pack_bits(s != 0)
     n_words = words.shape[1]
     single = words.shape[0] == 1
-    zero = jnp.int32(0)
 
     def visit_bit(carry, word, bit):
-        b, j = (zero, word) if single else (word // n_words, word % n_words)
+        b, j = (jnp.int32(0), word) if single else (word // n_words, word % n_words)
         i = bit * n_words + j - layout.lo
         value = None if packed else lax.dynamic_slice(s, (b, i), (1, 1))[0, 0]
         return visit(carry, b, i, value)
@@ -27,19 +26,13 @@ def for_each_event(layout, s, visit, carry):
     return walk(words.reshape(-1), visit_bit, carry)
 
 
-def scatter_add(y, b, targets, updates):
-    """y[b, targets] += updates, in place. The ids were validated on the host, so none is checked here."""
-    single = y.shape[0] == 1
-    if single:
-        ids = targets[:, None]
-        flat = y.reshape(-1)
-    else:
-        ids = jnp.stack([jnp.broadcast_to(b, targets.shape), targets], -1)
-        flat = y
-    n = ids.shape[1]
-    numbers = lax.ScatterDimensionNumbers((), tuple(range(n)), tuple(range(n)))
+def scatter_add(y, start, targets, updates):
+    """y[start + targets] += updates, in place, for y flat. The ids were validated on the host: none is
+    checked here."""
+    ids = (start + targets)[:, None]
+    numbers = lax.ScatterDimensionNumbers((), (0,), (0,))
     mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    return lax.scatter_add(flat, ids, updates, numbers, mode=mode).reshape(y.shape)
+    return lax.scatter_add(y, ids, updates, numbers, mode=mode)
 
 
 def take(x, ids):

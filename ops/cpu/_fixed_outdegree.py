@@ -18,9 +18,9 @@ def scatter(layout, y, s, w, targets):
         row = _row(w, b if w.shape[0] > 1 else jnp.int32(0))
         row = _row(row, i) if layout.synapses else row
         row = row if value is None else row * value
-        return scatter_add(y, b, ids, jnp.broadcast_to(row, ids.shape))
+        return scatter_add(y, b * layout.n_post, ids, jnp.broadcast_to(row, ids.shape))
 
-    return for_each_event(layout, s, visit, y)
+    return for_each_event(layout, s, visit, y.reshape(-1)).reshape(y.shape)
 
 
 def gather(layout, w, x, targets):
@@ -31,7 +31,9 @@ def gather(layout, w, x, targets):
 
 def outer(layout, s, x, targets):
     if s.dtype == jnp.uint32:
-        s = unpack_bits(s, 32 * s.shape[-1])[:, layout.lo : layout.lo + layout.n_pre].astype(x.dtype)
+        s = unpack_bits(s, 32 * s.shape[-1])[:, layout.lo : layout.lo + layout.n_pre].astype(
+            x.dtype
+        )
     if layout.synapses:
         return s[..., None] * take(x, targets)
     return jnp.sum(s * jnp.sum(take(x, targets), -1), -1)

@@ -74,18 +74,22 @@ def weights(value: Any, *shapes: tuple[int | None, ...]) -> Any:
     if len(bad):
         at = tuple(bad[0].tolist())
         raise ValueError(
-            f"weight{list(at) or ''}={array[at]}: must be finite; no synapse is no entry, not NaN."
+            f"weight{list(at) or ''}={array[at]}: must be finite, such as 0.0 for no synapse."
         )
     return array
 
 
-def ids(name: str, value: Any) -> np.ndarray:
-    """A copy as int32, non-negative."""
+def integers(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"{name}: must be integers, such as {name}.astype(int), not {array.dtype}.")
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}: must have one axis, as {name}.ravel().")
+    return array.astype(np.int64)
+
+
+def ids(name: str, value: Any) -> np.ndarray:
+    array = integers(name, value)
     below(name, array, MAX)
     return array.astype(np.int32)
 
@@ -94,12 +98,12 @@ def below(name: str, array: np.ndarray, n: int) -> None:
     bad = np.flatnonzero((array < 0) | (array >= n))
     if bad.size:
         raise ValueError(
-            f"{name}[{bad[0]}]={array[bad[0]]}: must lie between 0 and {n - 1}; ids count from 0 "
-            f"within the population or view: for ids from 1 write {name} - 1."
+            f"{name}[{bad[0]}]={array[bad[0]]}: must lie in [0, {n}), counted from 0 within the "
+            f"population or view: for ids from 1 write {name} - 1."
         )
 
 
-def sizes(n_pre: Any, n_post: Any, same: bool | None = None, autapses: bool = True):
+def sizes(n_pre: Any, n_post: Any, same: Any = None, autapses: bool = True) -> tuple[int, int]:
     n_pre, n_post = count("n_pre", n_pre), count("n_post", n_post)
     if not autapses and (same is False or n_pre != n_post):
         raise ValueError(

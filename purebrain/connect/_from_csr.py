@@ -26,7 +26,7 @@ def from_csr(indptr, indices, weight) -> "FromCSRRule":
         >>> from_csr([0, 1, 3], [2, 0, 2], [1.0, 2.0, 4.0])(2, 3).as_matrix().tolist()
         [[0.0, 0.0, 1.0], [2.0, 0.0, 4.0]]
     """
-    indptr, indices = check.ids("indptr", indptr), check.ids("indices", indices)
+    indptr, indices = check.integers("indptr", indptr), check.ids("indices", indices)
     check.synapses(indices.size)
     if indptr.size == 0 or indptr[0] != 0 or indptr[-1] != indices.size:
         raise ValueError(
@@ -40,7 +40,8 @@ def from_csr(indptr, indices, weight) -> "FromCSRRule":
             f"indptr[{i}]={indptr[i]}: is below indptr[{i - 1}]={indptr[i - 1]}, and must not be; "
             "from out-degrees it is numpy.append(0, numpy.cumsum(outdegrees))."
         )
-    return FromCSRRule(indptr, indices, check.weights(weight, (), indices.shape))
+    weight = check.weights(weight, (), indices.shape)
+    return FromCSRRule(indptr.astype(np.int32), indices, weight)
 
 
 def from_scipy(matrix) -> "FromCSRRule":

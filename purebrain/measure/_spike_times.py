@@ -6,9 +6,7 @@ from jaxtyping import Array
 from ..ops import Spikes
 
 
-def spike_times(
-    spikes: Spikes | Array, dt: float, i0: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def spike_times(spikes: Spikes | Array, dt: float, i0: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The times and ids of all spikes, in order of time.
 
     **Arguments:** `spikes`: as recorded, with a leading axis of time, packed or dense; `dt`: ms; `i0`: the step
@@ -18,7 +16,9 @@ def spike_times(
     """
     if isinstance(spikes, Spikes):
         parts = [np.nonzero(_dense(spikes, lo)) for lo in range(0, spikes.shape[0], CHUNK)]
-        step = np.concatenate([p[0] + lo for p, lo in zip(parts, range(0, spikes.shape[0], CHUNK))] or [[]])
+        step = np.concatenate(
+            [p[0] + lo for p, lo in zip(parts, range(0, spikes.shape[0], CHUNK))] or [[]]
+        )
         ids = np.concatenate([p[1] for p in parts] or [[]])
     else:
         step, ids = np.nonzero(np.asarray(spikes))

@@ -64,10 +64,10 @@ class LIF(AbstractNeuron):
         return LIFState(initial("v_init", start, self.n, self.v_rest.dtype, key))
 
     def vf(self, t, y, args):
-        return LIFState((self.v_rest - y.v + args(y.v)) / self.tau)
+        return LIFState((self.v_rest - y.v + args(y.v)) * (1 / self.tau))
 
     def fire(self, before, after):
-        return self.spike((after.v - self.v_th) / (self.v_th - self.v_reset))
+        return self.spike((after.v - self.v_th) * (1 / (self.v_th - self.v_reset)))
 
     def reset(self, y, s):
         return LIFState(self.reset_rule(y.v, s, self.v_th, self.v_reset))

@@ -92,7 +92,7 @@ class TraubMiles(AbstractNeuron):
         u = v - self.v_t
         sodium = self.g_na * m * m * m * h * (self.e_na - v)
         potassium = self.g_k * (n * n) * (n * n) * (self.e_k - v)
-        dv = (self.g_l * (self.e_l - v) + sodium + potassium + args(v)) / self.c_m
+        dv = (self.g_l * (self.e_l - v) + sodium + potassium + args(v)) * (1 / self.c_m)
         alpha_m = 1.28 * x_over_expm1((13 - u) * 0.25)
         beta_m = 1.4 * x_over_expm1((u - 40) * 0.2)
         alpha_h = 0.128 * jnp.exp((17 - u) * (1 / 18))
@@ -107,7 +107,7 @@ class TraubMiles(AbstractNeuron):
         )
 
     def fire(self, before, after):
-        s = self.spike((after.v - self.v_th) / self.v_scale)
+        s = self.spike((after.v - self.v_th) * (1 / self.v_scale))
         below = before.v < self.v_th
         return s & below if s.dtype == bool else jnp.where(below, s, 0)
 

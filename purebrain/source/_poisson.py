@@ -37,7 +37,9 @@ class PoissonSource(AbstractDynamics[tuple[()], object, Array]):
         if host is not None and not (np.isfinite(host) & (host >= 0)).all():
             raise ValueError(f"rate: {host} Hz; it must be finite and not negative.")
         if self.rate.shape not in ((), (self.n,)):
-            raise ValueError(f"rate: shape {self.rate.shape}; it must be one number or ({self.n},).")
+            raise ValueError(
+                f"rate: shape {self.rate.shape}; it must be one number or ({self.n},)."
+            )
 
     def init(self, *, dt, key=None):
         return ()
