@@ -12,11 +12,11 @@ from ._spikes import Spikes
 class AllToAll(AbstractOperator):
     """W_ij = weight, without a matrix: y_j = weight * sum_i s_i. (For a weight a synapse: `Dense`.)
 
-    **Arguments:** `weight`: one number; `n_pre`, `n_post`: the numbers of neurons; `autapses`: whether
-    W_ii is there (without, y_j = weight * (sum_i s_i - s_j), for n_pre = n_post only).
+    **Arguments:** `weight`: one number; `n_pre`, `n_post`: the numbers of neurons; `autapses`:
+    whether W_ii is there (without, y_j = weight * (sum_i s_i - s_j), for n_pre = n_post only).
 
-    **Raises:** `ValueError` for a weight with axes or one that is not finite, and for `autapses=False`
-    between populations of two sizes.
+    **Raises:** `ValueError` for a weight with axes or one that is not finite, and for
+    `autapses=False` between populations of two sizes.
 
         >>> import jax.numpy as jnp
         >>> AllToAll(0.5, 3, 2).mv(jnp.array([True, False, True])).tolist()
@@ -33,7 +33,7 @@ class AllToAll(AbstractOperator):
         self.weight = as_weight(weight)
         if self.weight.shape != ():
             raise ValueError(
-                f"weight: shape {self.weight.shape}; AllToAll has one number. Use ops.Dense(weight)."
+                f"weight: shape {self.weight.shape}; AllToAll has one; use ops.Dense(weight)."
             )
         if not autapses and n_pre != n_post:
             raise ValueError(

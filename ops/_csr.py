@@ -32,11 +32,12 @@ class CSR(AbstractOperator):
     - `indices`: target ids, whole numbers in [0, n_post), shape (n_synapses,). Duplicates add up.
     - `n_post`: the number of post-synaptic neurons.
 
-    **Raises:** `ValueError` or `TypeError` for an `indptr` that does not ascend or ends elsewhere, ids out
-    of range or not whole, a weight of another length, and weights that are not finite.
+    **Raises:** `ValueError` or `TypeError` for an `indptr` that does not ascend or ends elsewhere,
+    ids out of range or not whole, a weight of another length, and weights that are not finite.
 
         >>> import jax.numpy as jnp
-        >>> op = CSR(jnp.array([1.0, 2.0, 4.0]), jnp.array([0, 2, 3]), jnp.array([0, 2, 2]), n_post=3)
+        >>> indptr, indices = jnp.array([0, 2, 3]), jnp.array([0, 2, 2])
+        >>> op = CSR(jnp.array([1.0, 2.0, 4.0]), indptr, indices, n_post=3)
         >>> op.mv(jnp.array([True, True])).tolist()
         [1.0, 0.0, 6.0]
     """
@@ -59,8 +60,8 @@ class CSR(AbstractOperator):
         self.weight = as_weight(weight)
         if self.weight.shape not in ((), self.indices.shape):
             raise ValueError(
-                f"weight: shape {self.weight.shape}; it must be one number or {self.indices.shape}, "
-                "one weight a synapse."
+                f"weight: shape {self.weight.shape}; it must be one number, or one a synapse, "
+                f"{self.indices.shape}."
             )
         self.width, self.one_slice = _slice_width(concrete(self.indptr), self.indices.size)
 
@@ -108,8 +109,8 @@ def _check_indptr(indptr, n_synapses: int) -> Array:
         )
     if host[0] != 0 or host[-1] != n_synapses:
         raise ValueError(
-            f"indptr: starts at {host[0]} and ends at {host[-1]}; it must go from 0 to the number of "
-            f"synapses, {n_synapses}."
+            f"indptr: starts at {host[0]} and ends at {host[-1]}; it must go from 0 to the number "
+            f"of synapses, {n_synapses}."
         )
     descents = np.flatnonzero(np.diff(host) < 0)
     if descents.size:
@@ -126,8 +127,8 @@ def _check_indptr(indptr, n_synapses: int) -> Array:
 
 def _slice_width(indptr: np.ndarray | None, n_synapses: int) -> tuple[int, bool]:
     """How many synapses of a row are visited at once, and whether that holds every row whole."""
-    # A slice that holds the whole row saves the loop over slices, 0.2 us an event. So: the longest row,
-    # unless rows are so unequal that most of each slice would be empty.
+    # A slice that holds the whole row saves the loop over slices, 0.2 us an event. So: the longest
+    # row, unless rows are so unequal that most of each slice would be empty.
     if indptr is None or indptr.size < 2 or n_synapses == 0:
         return min(32, n_synapses), n_synapses == 0
     rows = np.diff(indptr)

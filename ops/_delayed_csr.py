@@ -15,10 +15,12 @@ FAMILY = family("delayed_csr", DELAYED_KERNELS)
 
 
 class DelayedCSR(eqx.Module):
-    """Synapses with delays of their own: spikes are sent when emitted, to the slots of a ring of sums.
+    """Synapses with delays of their own: spikes are sent when emitted, to the slots of a ring of
+    sums.
 
-    A ring has a slot a step, of one sum a target; slot i modulo the length is due in step i. One walk over
-    the spikes of a step serves all delays, where a history of spikes would be walked once a delay.
+    A ring has a slot a step, of one sum a target; slot i modulo the length is due in step i. One
+    walk over the spikes of a step serves all delays, where a history of spikes would be walked once
+    a delay.
 
     **Arguments:** `csr`: the synapses; `delay`: ms, one each, finite and above 0.
 

@@ -1,22 +1,24 @@
 """One operator as a family of primitives closed under transposition.
 
-For a connectivity with weights `w` on its synapses, pre-synaptic values `s` and post-synaptic values `x`:
+For a connectivity with weights `w` on its synapses, pre-synaptic values `s` and post-synaptic
+values `x`:
 
     scatter(y, s, w)_j = y_j + sum_i s_i W_ij      events to targets
     gather (w, x)_i    = sum_j W_ij x_j            its transpose in s
     outer  (s, x)_ij   = s_i x_j on the synapses   its transpose in w
 
-Each is linear in each operand (scatter also in y), and the transpose of any is another of them: so forward
-and reverse mode of any order are right by construction. Every operand has one leading batch axis, 1 or B, into
-which nested `vmap`s fold: batched spikes on one connectivity are one event walk (or one launch), not
-B. Of the other designs, `custom_vjp` lacks forward mode, `custom_jvp` with `linear_call` lacks second
-derivatives, and `lax.platform_dependent` differentiates every platform's branch.
+Each is linear in each operand (scatter also in y), and the transpose of any is another of them: so
+forward and reverse mode of any order are right by construction. Every operand has one leading batch
+axis, 1 or B, into which nested `vmap`s fold: batched spikes on one connectivity are one event walk
+(or one launch), not B. Of the other designs, `custom_vjp` lacks forward mode, `custom_jvp` with
+`linear_call` lacks second derivatives, and `lax.platform_dependent` differentiates every platform's
+branch.
 
-`w` has shape (batch,) where all synapses share one weight; `outer` then returns the sum over synapses.
-`s` is float, or uint32 words of packed spikes, which have no derivative.
+`w` has shape (batch,) where all synapses share one weight; `outer` then returns the sum over
+synapses. `s` is float, or uint32 words of packed spikes, which have no derivative.
 
-A connectivity's kernels are a `Kernels`; those of another platform are registered by name beside the
-default ones, and only the target's are traced.
+A connectivity's kernels are a `Kernels`; those of another platform are registered by name beside
+the default ones, and only the target's are traced.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +30,6 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array
 
 
 class Layout(NamedTuple):
@@ -45,7 +46,8 @@ class Layout(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """The three functions of one platform; `structure` is the index arrays, without a batch axis."""
+    """The three functions of one platform; `structure` is the index arrays, without a batch
+    axis."""
 
     scatter: Callable  # (layout, y [B, n_post], s [B, n_pre | words], w [1|B, ...], *structure)
     gather: Callable  # (layout, w [1|B, ...], x [B, n_post], *structure)

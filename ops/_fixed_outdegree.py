@@ -26,11 +26,12 @@ class FixedOutdegree(AbstractOperator):
     **Arguments:**
 
     - `weight`: one number for all synapses, or shape (n_pre, K).
-    - `indices`: target ids, whole numbers in [0, n_post), shape (n_pre, K). A target may stand twice.
+    - `indices`: target ids, whole numbers in [0, n_post), shape (n_pre, K). A target may stand
+      twice.
     - `n_post`: the number of post-synaptic neurons.
 
-    **Raises:** `ValueError` or `TypeError` for ids out of range or not whole, a weight of another shape,
-    and weights that are not finite.
+    **Raises:** `ValueError` or `TypeError` for ids out of range or not whole, a weight of another
+    shape, and weights that are not finite.
 
         >>> import jax.numpy as jnp
         >>> op = FixedOutdegree(0.5, jnp.array([[0, 2], [2, 2]]), n_post=3)
@@ -52,8 +53,8 @@ class FixedOutdegree(AbstractOperator):
         self.weight = as_weight(weight)
         if self.weight.shape not in ((), self.indices.shape):
             raise ValueError(
-                f"weight: shape {self.weight.shape}; it must be one number or {self.indices.shape}, "
-                "one weight a synapse."
+                f"weight: shape {self.weight.shape}; it must be one number, or one a synapse, "
+                f"{self.indices.shape}."
             )
 
     @property

@@ -17,9 +17,9 @@ Events = Spikes | Float[Array, " n_pre"] | Bool[Array, " n_pre"]
 class AbstractOperator(eqx.Module):
     """A connectivity: the linear map y_j = sum_i s_i W_ij from pre- to post-synaptic neurons.
 
-    `W_ij` is the summed weight of all synapses from i to j. The pre-synaptic values `s` are floats (spikes
-    of a surrogate among them), booleans, or packed `ops.Spikes`; time follows the non-zero ones.
-    Ids are validated on the host when an operator is made, and never again.
+    `W_ij` is the summed weight of all synapses from i to j. The pre-synaptic values `s` are floats
+    (spikes of a surrogate among them), booleans, or packed `ops.Spikes`; time follows the non-zero
+    ones. Ids are validated on the host when an operator is made, and never again.
     """
 
     n_pre: eqx.AbstractVar[int]
@@ -94,7 +94,8 @@ def concrete(a) -> np.ndarray | None:
 
 
 def as_weight(weight) -> Array:
-    """A weight as a float array of the default or its own precision; NaN and infinity are errors."""
+    """A weight as a float array of the default or its own precision; NaN and infinity are
+    errors."""
     dtype = getattr(weight, "dtype", None)
     floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
     w = jnp.asarray(weight, jax.dtypes.canonicalize_dtype(dtype) if floating else float)

@@ -1,10 +1,10 @@
 """Two identities that tell XLA's CPU compiler what to keep and in which order to work.
 
-XLA fuses an elementwise producer into every consumer and computes it once for each; and it copies an
-array that one operation reads and another, unordered with it, overwrites. In a network's step the first
-computes every membrane potential three times, the second copies the whole state. `optimization_barrier`
-helps with neither, being removed before fusion. What XLA never duplicates is a floating-point division,
-and what it never reorders is a data dependency.
+XLA fuses an elementwise producer into every consumer and computes it once for each; and it copies
+an array that one operation reads and another, unordered with it, overwrites. In a network's step
+the first computes every membrane potential three times, the second copies the whole state.
+`optimization_barrier` helps with neither, being removed before fusion. What XLA never duplicates is
+a floating-point division, and what it never reorders is a data dependency.
 """
 
 import jax.numpy as jnp

@@ -23,7 +23,8 @@ def pack(spikes: Bool[Array, "*batch n"]) -> "Spikes":
 
 def pack_bits(x: Bool[Array, "*batch n"]) -> UInt32[Array, "*batch words"]:
     # Bit k of word j is element k * n_words + j: neighbours lie in neighbouring words, so that the
-    # compiler packs with full vectors. (Bit k of word j for element 32 j + k takes 3 times as long.)
+    # compiler packs with full vectors. (Bit k of word j for element 32 j + k takes 3 times as
+    # long.)
     *batch, n = x.shape
     n_words = -(-n // 32)
     if n % 32:

@@ -45,7 +45,8 @@ def time_step(dt) -> float:
 
 
 def steps(name: str, value, dt: float, at_least: int = 0) -> int:
-    """How many steps `value` (ms) is: half away from zero, and an error where it is off the grid."""
+    """How many steps `value` (ms) is: half away from zero, and an error where it is off the
+    grid."""
     try:
         value = float(value)
     except TypeError as error:
@@ -79,14 +80,13 @@ def step_counts(name: str, value: Array, dt: float, dtype, at_least: int = 0) ->
         counts = [steps(name, v, dt, at_least) for v in flat]
         if counts and max(counts) > limit:
             raise ValueError(
-                f"{name}: {flat.max()} ms is {max(counts)} steps of dt = {dt} ms; at most {limit} fit "
-                f"the counter. Use a longer dt."
+                f"{name}: {flat.max()} ms is {max(counts)} steps of dt = {dt} ms; at most {limit} "
+                "fit the counter. Use a longer dt."
             )
         return jnp.asarray(np.floor(np.asarray(host, np.float64) / dt + 0.5), dtype)
     n = jnp.floor(value / dt + 0.5)
-    off = jnp.abs(value - n * dt) > max(1e-6, 8 * float(jnp.finfo(value.dtype).eps)) * jnp.maximum(
-        value, dt
-    )
+    tolerance = max(1e-6, 8 * float(jnp.finfo(value.dtype).eps)) * jnp.maximum(value, dt)
+    off = jnp.abs(value - n * dt) > tolerance
     bad = off | (n < at_least) | (n > limit)
     message = f"{name}: not a multiple of dt = {dt} ms, or not in [{at_least}, {limit}] steps."
     return eqx.error_if(n, bad, message).astype(dtype)

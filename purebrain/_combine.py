@@ -13,7 +13,8 @@ from .synapse import AbstractLinearSynapse, AbstractSynapse
 
 
 class Stateless(AbstractDynamics):
-    """A function as dynamics without a state: an `eqx.nn` layer, an operator's `mv`, `jax.nn.relu`."""
+    """A function as dynamics without a state: an `eqx.nn` layer, an operator's `mv`,
+    `jax.nn.relu`."""
 
     fn: Callable
 
@@ -93,11 +94,11 @@ class AlignPre(AbstractDynamics):
 class AlignPost(AbstractDynamics):
     """The connectivity, then a synapse whose state has the shape of the post-synaptic side.
 
-    One state a target however many synapses, and a product over spikes only: for linear time-invariant
-    kinetics the same as `AlignPre`, and refused for any other.
+    One state a target however many synapses, and a product over spikes only: for linear
+    time-invariant kinetics the same as `AlignPre`, and refused for any other.
 
-    **Arguments:** `comm`: the connectivity, or a tuple of them, whose sum the synapse receives (then the
-    input is a tuple too); `syn`: linear kinetics.
+    **Arguments:** `comm`: the connectivity, or a tuple of them, whose sum the synapse receives
+    (then the input is a tuple too); `syn`: linear kinetics.
 
     **Raises:** `TypeError` if `syn` is not linear.
 
@@ -131,8 +132,9 @@ def check_linear(syn) -> None:
     """Refuses kinetics that may not be summed over synapses."""
     if not isinstance(syn, AbstractLinearSynapse):
         raise TypeError(
-            f"syn: {type(syn).__name__} is not linear, so its sum over synapses has no state of its own. "
-            f"Align it with the pre-synaptic side: AlignPre(syn, comm), or in a Projection AtPre(syn)."
+            f"syn: {type(syn).__name__} is not linear, so its sum over synapses has no state of "
+            "its own. Keep it on the pre-synaptic side: AlignPre(syn, comm), or AtPre(syn) in a "
+            "Projection."
         )
 
 

@@ -17,8 +17,8 @@ Y = TypeVar("Y")  # output
 class Tick(eqx.Module):
     """The clock of one step: shared by all parts, never batched, never in a state.
 
-    **Arguments:** `i`: the integer step, the only clock there is; `dt`: the step's length, ms; `key`: the
-    random key of this step, or None for a run without noise.
+    **Arguments:** `i`: the integer step, the only clock there is; `dt`: the step's length, ms;
+    `key`: the random key of this step, or None for a run without noise.
     """
 
     i: Int[Array, ""]
@@ -43,7 +43,8 @@ class AbstractDynamics(eqx.Module, Generic[S, X, Y]):
 
     @abc.abstractmethod
     def init(self, *, dt: float, key: PRNGKeyArray | None = None) -> S:
-        """The state at the start. `dt` (ms) sizes delay buffers; `key` is for random initial values."""
+        """The state at the start. `dt` (ms) sizes delay buffers; `key` is for random initial
+        values."""
 
     @abc.abstractmethod
     def step(self, state: S, x: X, tick: Tick) -> tuple[S, Y]:
@@ -56,7 +57,8 @@ def split(key: PRNGKeyArray | None, n: int) -> PRNGKeyArray | None:
 
 
 def param(**kwargs):
-    """A model parameter: an array leaf of the default float type (floating arrays keep their own)."""
+    """A model parameter: an array leaf of the default float type (floating arrays keep their
+    own)."""
     return eqx.field(converter=_to_float_array, **kwargs)
 
 

@@ -1,8 +1,8 @@
 """Delays, counted in whole steps on a ring that the shared clock indexes.
 
-The slot of step i is i modulo the ring's length. Being the clock's and not the state's, the index is
-never batched: under `vmap` a delay stays one dynamic slice, where a pointer in the state would become
-a gather and a scatter.
+The slot of step i is i modulo the ring's length. Being the clock's and not the state's, the index
+is never batched: under `vmap` a delay stays one dynamic slice, where a pointer in the state would
+become a gather and a scatter.
 """
 
 from typing import Generic, TypeVar
@@ -63,8 +63,8 @@ class Delayed(AbstractDynamics[tuple[Ring | None, S], X, Y], Generic[S, X, Y]):
 
     `Delayed(m, 0)` is m, and `Delayed(Delayed(m, a), b)` is `Delayed(m, a + b)`.
 
-    **Arguments:** `part`: the dynamics; `delay`: ms, a multiple of dt; `like`: an input of `part`, or its shapes
-    and dtypes (`jax.ShapeDtypeStruct`).
+    **Arguments:** `part`: the dynamics; `delay`: ms, a multiple of dt; `like`: an input of `part`,
+    or its shapes and dtypes (`jax.ShapeDtypeStruct`).
 
     **Raises:** `ValueError` (in `init`) where `delay` is negative or not a multiple of dt.
     """

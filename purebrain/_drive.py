@@ -1,8 +1,8 @@
 """Drives: a synaptic current is a function of the membrane potential.
 
-A drive turns the synaptic variable g and the potential v into a current; bound to g it is a function of v
-alone, and such functions add. Their sum is the `args` of a neuron's vector field, so that an
-exponential integrator sees how the current depends on the potential.
+A drive turns the synaptic variable g and the potential v into a current; bound to g it is a
+function of v alone, and such functions add. Their sum is the `args` of a neuron's vector field, so
+that an exponential integrator sees how the current depends on the potential.
 """
 
 import abc
@@ -26,7 +26,8 @@ class AbstractDrive(eqx.Module):
 
 
 class Current(AbstractDrive):
-    """Current-based (CUBA): I = g, in the units of the neuron's input (mV for `LIF`, pA for `TraubMiles`).
+    """Current-based (CUBA): I = g, in the units of the neuron's input (mV for `LIF`, pA for
+    `TraubMiles`).
 
     Brunel (2000), J. Comput. Neurosci. 8.
     """
@@ -71,7 +72,8 @@ class MgBlock(AbstractDrive):
 
 
 class Drives(eqx.Module):
-    """The sum of drives, as a function of the potential: what a neuron's vector field gets as `args`.
+    """The sum of drives, as a function of the potential: what a neuron's vector field gets as
+    `args`.
 
     `drives + other` adds another such sum, a number or an array (a current).
     """

@@ -4,20 +4,22 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from ._check import concrete
 from ._network import Network
 from ._projection import AtPre, Input, Pathway, View
 from .ops import CSR, DelayedCSR
-from ._check import concrete
 
 
 def merge(network: Network) -> Network:
-    """The same network with one synaptic state a (target population, kinetics, drive), not a projection.
+    """The same network with one synaptic state a (target population, kinetics, drive), not a
+    projection.
 
-    Linear kinetics add up, so all projections onto a population that share kinetics and drive can share
-    a state: `simulate(merge(net)) == simulate(net)`, to rounding. Those that also share the source population
-    become one connectivity, with a delay a synapse where they differ; so state, compile time and the
-    walks over spikes no longer grow with the number of projections. What is aligned with the
-    pre-synaptic side, and what is alone, stays as it is. On the host; weights may be traced.
+    Linear kinetics add up, so all projections onto a population that share kinetics and drive can
+    share a state: `simulate(merge(net)) == simulate(net)`, to rounding. Those that also share the
+    source population become one connectivity, with a delay a synapse where they differ; so state,
+    compile time and the walks over spikes no longer grow with the number of projections. What is
+    aligned with the pre-synaptic side, and what is alone, stays as it is. On the host; weights may
+    be traced.
     """
     groups: list[list[Pathway]] = []
     for path in network.pathways:
@@ -55,7 +57,8 @@ def _unite(group: list[Pathway], sizes: dict[str, int]) -> Pathway:
 
 
 def _fuse(parts: list[tuple[Input, View]], pre: View, post: View) -> Input:
-    """One connectivity from the whole population `pre` to `post`, in place of several between views."""
+    """One connectivity from the whole population `pre` to `post`, in place of several between
+    views."""
     rows, columns, weights, delays = [], [], [], []
     for inp, view in parts:
         delayed = isinstance(inp.comm, DelayedCSR)

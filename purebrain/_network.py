@@ -4,15 +4,16 @@ A step of the clock, from t_n = n dt to t_(n+1), has three phases:
 
 1. every population is integrated, driven by the synaptic variables as they stand at t_n;
 2. it emits its spikes, stamped t_(n+1);
-3. every synaptic variable flows on to t_(n+1), then receives the spikes that are due at t_(n+1): those
-   emitted in step n - d, for a delay of d >= 1 steps.
+3. every synaptic variable flows on to t_(n+1), then receives the spikes that are due at t_(n+1):
+   those emitted in step n - d, for a delay of d >= 1 steps.
 
-So after the step all that can be recorded is as of t_(n+1). A spike emitted in step n with a delay of d steps
-shows in the synaptic variable recorded after step n + d and first moves a potential in step n + d + 1.
-No phase reads what the same phase wrote, so the order of populations and projections changes nothing.
+So after the step all that can be recorded is as of t_(n+1). A spike emitted in step n with a delay
+of d steps shows in the synaptic variable recorded after step n + d and first moves a potential in
+step n + d + 1. No phase reads what the same phase wrote, so the order of populations and
+projections changes nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -21,19 +22,19 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ._check import step_counts, steps
-from ._combine import as_floats
 from ._core import AbstractDynamics, Tick, split
 from ._delay import Ring, emitted, ring_of
-from ._drive import AbstractDrive, Drives, OnView, as_drives
-from ._projection import AtPre, Input, Pathway, Projection, View, resolve
+from ._drive import Drives, OnView, as_drives
+from ._projection import Pathway, Projection, resolve
 from .ops import Spikes, after
 
 
 class NetworkState(eqx.Module):
     """The state of a network.
 
-    `populations`: by name; `synapses`: one a pathway; `history`: the spikes still under way, by population;
-    `arrivals`: one a pathway, the sums still under way where synapses of one pathway differ in delay.
+    `populations`: by name; `synapses`: one a pathway; `history`: the spikes still under way, by
+    population; `arrivals`: one a pathway, the sums still under way where synapses of one pathway
+    differ in delay.
     """
 
     populations: dict[str, PyTree]
@@ -47,17 +48,19 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, object], dict[str, Arr
 
     **Arguments:**
 
-    - `populations`: dynamics by name: neurons, or sources such as `PoissonSource`. Each has a size `n`.
+    - `populations`: dynamics by name: neurons, or sources such as `PoissonSource`. Each has a size
+      `n`.
     - `projections`: a sequence of `Projection`.
 
-    The input of a step is a dict from names to drives (a number or array: a current; or functions of v),
-    for any of the populations; its output a dict from names to spikes, packed (`ops.Spikes`) where
-    they are booleans.
+    The input of a step is a dict from names to drives (a number or array: a current; or functions
+    of v), for any of the populations; its output a dict from names to spikes, packed (`ops.Spikes`)
+    where they are booleans.
 
     Its `pathways` are the projections with connectivity drawn, each with a synaptic state;
     `merge(network)` unites those that can share one.
 
-    **Raises:** `KeyError` for unknown populations, `ValueError` for views and connectivities of other sizes.
+    **Raises:** `KeyError` for unknown populations, `ValueError` for views and connectivities of
+    other sizes.
     """
 
     populations: dict[str, AbstractDynamics]
@@ -133,8 +136,8 @@ def check_inputs(populations: Mapping[str, AbstractDynamics], x) -> None:
     """Refuses inputs for unknown populations or of another size."""
     if not isinstance(x, Mapping):
         raise TypeError(
-            f"inputs: {type(x).__name__}; a network takes a dict from population names to currents, "
-            f"such as {{'{next(iter(populations), 'N')}': 20.0}}."
+            f"inputs: {type(x).__name__}; a network takes a dict from population names to "
+            f"currents, such as {{'{next(iter(populations), 'N')}': 20.0}}."
         )
     for name, value in x.items():
         if name not in populations:

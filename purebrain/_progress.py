@@ -7,7 +7,8 @@ from jax import lax
 
 
 def progress_hook(length: int) -> Callable:
-    """A function to call with the number of each step; it moves a tqdm bar about a hundred times."""
+    """A function to call with the number of each step; it moves a tqdm bar about a hundred
+    times."""
     try:
         from tqdm.auto import tqdm
     except ImportError as error:

@@ -1,9 +1,9 @@
 """Projections: what a user writes, and the pathway that a network makes of it."""
 
+import operator
 from collections.abc import Callable, Mapping
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
@@ -31,7 +31,8 @@ class View(eqx.Module):
             raise TypeError(
                 f"View({self.name!r}) is a slice already; write View({self.name!r})[lo:hi]."
             )
-        return View(self.name, index.start or 0, index.stop)
+        stop = None if index.stop is None else operator.index(index.stop)
+        return View(self.name, operator.index(index.start or 0), stop)
 
     @property
     def n(self) -> int:
@@ -54,7 +55,8 @@ class View(eqx.Module):
 
 
 class AtPre(eqx.Module):
-    """Asks a projection to keep its synaptic state on the pre-synaptic side, as any kinetics can."""
+    """Asks a projection to keep its synaptic state on the pre-synaptic side, as any kinetics
+    can."""
 
     syn: AbstractSynapse
 
@@ -65,12 +67,13 @@ class Projection(eqx.Module):
     **Arguments:**
 
     - `pre`, `post`: names, or views such as `View("N")[:3200]`.
-    - `comm`: the connectivity: a rule of `purebrain.connect`, which is given the sizes, or an operator.
-    - `syn`: the kinetics, such as `Exponential(tau=5.0)`. Linear kinetics are kept on the post-synaptic
-      side; `AtPre(kinetics)` keeps any on the pre-synaptic side.
+    - `comm`: the connectivity: a rule of `purebrain.connect`, which is given the sizes, or an
+      operator.
+    - `syn`: the kinetics, such as `Exponential(tau=5.0)`. Linear kinetics are kept on the
+      post-synaptic side; `AtPre(kinetics)` keeps any on the pre-synaptic side.
     - `drive`: how they drive the membrane: `Current()`, `COBA(e_rev)`, `MgBlock(...)`.
-    - `delay`: ms, a multiple of dt, at least one dt; one number, or one a synapse (in the order of the CSR
-      operator `comm`).
+    - `delay`: ms, a multiple of dt, at least one dt; one number, or one a synapse (in the order of
+      the CSR operator `comm`).
 
     **Raises:** `TypeError` if `syn` is not linear and not `AtPre`.
     """
@@ -92,7 +95,8 @@ class Projection(eqx.Module):
 
 
 class Input(eqx.Module):
-    """One source of a pathway: a view, a connectivity, and a delay (ms; None where the connectivity has it)."""
+    """One source of a pathway: a view, a connectivity, and a delay (ms; None where the connectivity
+    has it)."""
 
     pre: View
     comm: AbstractOperator | DelayedCSR
@@ -166,8 +170,8 @@ def resolve(projection: Projection | Pathway, sizes: Mapping[str, int]) -> Pathw
         comm = comm(pre.n, post.n, same=pre == post)
     if comm.shape != (pre.n, post.n):
         raise ValueError(
-            f"comm: {type(comm).__name__} of shape {comm.shape}, but the projection from {pre.name!r} to "
-            f"{post.name!r} is {(pre.n, post.n)}."
+            f"comm: {type(comm).__name__} of shape {comm.shape}, but the projection from "
+            f"{pre.name!r} to {post.name!r} is {(pre.n, post.n)}."
         )
     delay = projection.delay
     if isinstance(delay, np.ndarray):

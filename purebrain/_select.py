@@ -10,7 +10,8 @@ from .surrogate import AbstractSpike, Heaviside
 
 
 def inference_mode(model: PyTree) -> PyTree:
-    """The model with `Heaviside` for every surrogate: the same spikes, as bits, faster, and no derivative."""
+    """The model with `Heaviside` for every surrogate: the same spikes, as bits, faster, and no
+    derivative."""
     is_spike = lambda leaf: isinstance(leaf, AbstractSpike)  # noqa: E731
     return jtu.tree_map(lambda a: Heaviside() if is_spike(a) else a, model, is_leaf=is_spike)
 
@@ -18,7 +19,8 @@ def inference_mode(model: PyTree) -> PyTree:
 def cast(model: PyTree, dtype) -> PyTree:
     """The model (or state) with all its floating arrays of `dtype`.
 
-    **Raises:** `ValueError` for float64 while JAX's 64-bit mode is off: JAX would give float32, silently.
+    **Raises:** `ValueError` for float64 while JAX's 64-bit mode is off: JAX would give float32,
+    silently.
     """
     if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
         raise ValueError(
@@ -29,7 +31,7 @@ def cast(model: PyTree, dtype) -> PyTree:
 
 
 def where_spec(tree: PyTree, where, value=True, other=False) -> PyTree:
-    """`value` at the leaves that `where` picks and `other` elsewhere: for `eqx.partition`, and for the
-    `in_axes` of a sweep (`value=0, other=None`)."""
+    """`value` at the leaves that `where` picks and `other` elsewhere: for `eqx.partition`, and for
+    the `in_axes` of a sweep (`value=0, other=None`)."""
     blank = jtu.tree_map(lambda _: other, tree)
     return eqx.tree_at(where, blank, replace_fn=lambda _: value, is_leaf=lambda x: x is None)

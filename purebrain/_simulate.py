@@ -1,8 +1,6 @@
 """Running a model."""
 
-import sys
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,8 +19,8 @@ from ._progress import progress_hook
 class Run(eqx.Module):
     """What `simulate` returns.
 
-    `state`: the state at the end; `i`: the next step, for going on: `simulate(model, run.state, ...,
-    i0=run.i)`; `saved`: what `save` returned, with a leading axis of time; `dt`: ms.
+    `state`: the state at the end; `i`: the next step, for going on: `simulate(model, run.state,
+    ..., i0=run.i)`; `saved`: what `save` returned, with a leading axis of time; `dt`: ms.
     """
 
     state: PyTree
@@ -68,29 +66,29 @@ def simulate(
 ) -> Run:
     """Steps `model` from `state` for `duration`, compiled once for every length of the same kind.
 
-    A pure function: under `jax.jit`, `jax.vmap` and `jax.grad` it does what they say. Splitting a run changes no
-    bit of it: `simulate(model, run.state, inputs, ..., i0=run.i)` goes on where `run` ended, with the same
-    noise, since keys are folded with the step.
+    A pure function: under `jax.jit`, `jax.vmap` and `jax.grad` it does what they say. Splitting a
+    run changes no bit of it: `simulate(model, run.state, inputs, ..., i0=run.i)` goes on where
+    `run` ended, with the same noise, since keys are folded with the step.
 
     **Arguments:**
 
     - `model`, `state`: dynamics, and a state of theirs: `model.init(dt=dt, key=...)`.
-    - `inputs`: the input of every step, or a function `tick -> input` (`Series(arrays)` is one). For a network a
-      dict from population names to currents.
+    - `inputs`: the input of every step, or a function `tick -> input` (`Series(arrays)` is one).
+      For a network a dict from population names to currents.
     - `dt`: the step, ms. `duration`: ms, a multiple of dt.
     - `i0`: the step to start at.
     - `key`: for models with noise.
-    - `save`: what to record of each step, a function of the tick, the state after the step, and its output.
-      Pass the same function again, not a new lambda, or the run compiles anew.
+    - `save`: what to record of each step, a function of the tick, the state after the step, and its
+      output. Pass the same function again, not a new lambda, or the run compiles anew.
     - `progress`: show a progress bar (needs tqdm).
     - `adjoint`: `Direct()` (the default) or `Checkpointed()`, for reverse mode.
-    - `check_finite`: raise at the end of the run if any state became infinite or not a number, naming the first
-      step and the variable. Costs one more pass over the state a step.
+    - `check_finite`: raise at the end of the run if any state became infinite or not a number,
+      naming the first step and the variable. Costs one more pass over the state a step.
 
     **Returns:** a `Run`.
 
-    **Raises:** `ValueError` or `TypeError` for a `dt` not above 0, a `duration` off the grid, a state of another
-    model; `FloatingPointError` with `check_finite`.
+    **Raises:** `ValueError` or `TypeError` for a `dt` not above 0, a `duration` off the grid, a
+    state of another model; `FloatingPointError` with `check_finite`.
     """
     dt = time_step(dt)
     length = steps("duration", duration, dt)
@@ -140,8 +138,8 @@ def _check_series(series: Series, i0, length) -> None:
         stop = None if isinstance(i0, jax.core.Tracer) else int(i0) + length
         if a.ndim == 0 or (stop is not None and a.shape[0] < stop):
             raise ValueError(
-                f"inputs{jtu.keystr(path)}: shape {a.shape}, but the run goes to step {stop}; the first axis "
-                f"is time and must have at least as many entries."
+                f"inputs{jtu.keystr(path)}: shape {a.shape}, but the run goes to step {stop}; the "
+                "first axis is time and must have at least as many entries."
             )
 
 
@@ -154,7 +152,7 @@ def _check_state(model, state, inputs, dt, i0, key) -> None:
         new = eqx.filter_eval_shape(lambda s: model.step(s, feed(tick), tick)[0], state)
     except (AttributeError, IndexError) as error:
         raise ValueError(
-            f"state: {type(state).__name__} is not a state of this {type(model).__name__} ({error}); "
+            f"state: {type(state).__name__} is none of this {type(model).__name__} ({error}); "
             f"write state = model.init(dt={dt}, key=...)."
         ) from error
     if jtu.tree_structure(new) != old:
@@ -165,7 +163,8 @@ def _check_state(model, state, inputs, dt, i0, key) -> None:
     for (path, a), b in zip(jtu.tree_leaves_with_path(state), jtu.tree_leaves(new), strict=True):
         if (jnp.shape(a), jnp.result_type(a)) != (b.shape, b.dtype):
             raise ValueError(
-                f"state{jtu.keystr(path)}: {jnp.result_type(a)}{list(jnp.shape(a))}, but a step makes it "
+                f"state{jtu.keystr(path)}: {jnp.result_type(a)}{list(jnp.shape(a))}, but a step "
+                f"makes it "
                 f"{b.dtype}{list(b.shape)}; is it of another model, dt or precision?"
             )
 

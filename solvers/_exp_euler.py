@@ -17,9 +17,10 @@ class ExpEuler(dfx.AbstractSolver):
 
         y' = y + h phi_1(h J) f(y),   J = diagonal of df/dy,   phi_1(z) = (e^z - 1) / z
 
-    The diagonal comes from one `jvp` a state leaf, so a model states only its vector field: with LIF and
-    Hodgkin-Huxley this compiles to the same operations as the hand-linearised formula. Each component of
-    a leaf may depend on that leaf only through itself (neurons do not see each other within a step).
+    The diagonal comes from one `jvp` a state leaf, so a model states only its vector field: with
+    LIF and Hodgkin-Huxley this compiles to the same operations as the hand-linearised formula. Each
+    component of a leaf may depend on that leaf only through itself (neurons do not see each other
+    within a step).
 
     Exact for y' = a y + b; of order 1 otherwise; stable for stiff decay, unlike explicit Euler.
 

@@ -1,8 +1,8 @@
 """Two functions that are singular as they are usually written.
 
-Both take one exponential and one division, and a polynomial near 0. The argument of the branch that is
-not taken is replaced by a harmless one, so that its derivatives are finite too: with the polynomial
-on all of ±1e4 they would be infinity times 0.
+Both take one exponential and one division, and a polynomial near 0. The argument of the branch that
+is not taken is replaced by a harmless one, so that its derivatives are finite too: with the
+polynomial on all of ±1e4 they would be infinity times 0.
 """
 
 import math
@@ -33,7 +33,8 @@ def x_over_expm1(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
     **Arguments:** `x`: dimensionless, any shape.
 
-    **Returns:** the function, with finite derivatives of first and second order, for any finite `x`.
+    **Returns:** the function, with finite derivatives of first and second order, for any finite
+    `x`.
 
     Hodgkin and Huxley (1952), J. Physiol. 117: their rates alpha_m and alpha_n.
     """

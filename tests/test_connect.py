@@ -202,7 +202,8 @@ def test_key_decides(make):
     first = counts(make()(20, 20))
     assert np.array_equal(first, counts(make()(20, 20)))
     assert np.array_equal(first, counts(make(key=jax.random.PRNGKey(0))(20, 20)))
-    for other in (jax.random.key(1), jax.random.fold_in(KEY, 1), *jax.random.split(KEY)):
+    one_word = [jax.random.wrap_key_data(jnp.array(w, jnp.uint32)) for w in ([0, 1], [1, 0])]
+    for other in (*one_word, jax.random.fold_in(KEY, 1), *jax.random.split(KEY)):
         assert not np.array_equal(first, counts(make(key=other)(20, 20)))
 
 
@@ -362,7 +363,7 @@ def test_no_neurons_and_no_autapses(make):
 @pytest.mark.parametrize("multapses", [True, False])
 @pytest.mark.parametrize("name", DRAWN)
 def test_memory_is_in_proportion_to_the_synapses(name, multapses):
-    # A matrix of 40,000 x 40,000 would be 1.6e9 bytes in bits of one byte: 120 times the result.
+    # A boolean for every pair would take 125 times the memory of the result.
     n, k = 40_000, 80
     options = {"key": KEY, "autapses": False}
     if name == "fixed_prob":
@@ -549,6 +550,11 @@ def test_keys_inside_jit():
             lambda: connect.from_csr([0, -1, 2], [0, 1], 1.0),
             ValueError,
             r"indptr\[1\]=-1: is below",
+        ),
+        (
+            lambda: connect.from_csr(np.array([0, 2, 1, 2], np.uint64), [0, 1], 1.0),
+            ValueError,
+            r"indptr\[2\]=1",
         ),
         (lambda: connect.from_csr([0.0, 1.0], [0], 1.0), TypeError, "indptr: must be integers"),
         (lambda: connect.from_csr([0, 1], [0.5], 1.0), TypeError, "indices: must be integers"),

@@ -1,7 +1,8 @@
 """CPU kernels of CSR: rows of any length, visited in slices of `layout.width` synapses.
 
-A slice that reaches past its row's end is masked. One that would reach past the arrays starts earlier,
-and what it then holds of before its place is masked too (JAX would move it by itself, silently).
+A slice that reaches past its row's end is masked. One that would reach past the arrays starts
+earlier, and what it then holds of before its place is masked too (JAX would move it by itself,
+silently).
 """
 
 import jax.numpy as jnp

@@ -7,8 +7,9 @@ from .._family import Kernels
 from .._spikes import pack_bits, unpack_bits
 from ._events import for_each_event
 
-# Adding a row an event costs as much as the whole product when a share of the neurons like this spikes
-# (measured at 1,000 to 10,000 neurons, one core); it falls with the batch, which a product shares.
+# Adding a row an event costs as much as the whole product when a share of the neurons like this
+# spikes (measured at 1,000 to 10,000 neurons, one core); it falls with the batch, which a product
+# shares.
 ROW_SHARE = 1 / 8
 
 

@@ -27,8 +27,8 @@ def for_each_event(layout, s, visit, carry):
 
 
 def scatter_add(y, start, targets, updates):
-    """y[start + targets] += updates, in place, for y flat. The ids were validated on the host: none is
-    checked here."""
+    """y[start + targets] += updates, in place, for y flat. The ids were validated on the host: none
+    is checked here."""
     ids = (start + targets)[:, None]
     numbers = lax.ScatterDimensionNumbers((), (0,), (0,))
     mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS

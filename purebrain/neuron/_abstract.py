@@ -21,8 +21,8 @@ S = TypeVar("S")
 class AbstractNeuron(AbstractDynamics[S, Drives, Array]):
     """A population of `n` spiking neurons: a vector field, a threshold and a reset.
 
-    The state has a leaf `v`, the membrane potential (mV), shape (n,). `step` is written here, once: it
-    integrates one step with `solver`, emits spikes where the threshold is crossed, and resets.
+    The state has a leaf `v`, the membrane potential (mV), shape (n,). `step` is written here, once:
+    it integrates one step with `solver`, emits spikes where the threshold is crossed, and resets.
     The input is a current (a number or an array) or drives, functions of v.
     """
 
@@ -61,7 +61,8 @@ def integrate(neuron: AbstractNeuron[S], y: S, x, tick: Tick) -> S:
 
 
 class _ClockTerm(dfx.AbstractTerm):
-    """dy/dt = f over steps of exactly dt: in float32, t1 - t0 is off by 8% of 0.1 ms after 100 s."""
+    """dy/dt = f over steps of exactly dt: in float32, t1 - t0 is off by 8% of 0.1 ms after 100
+    s."""
 
     vector_field: Callable
     dt: float = eqx.field(static=True)

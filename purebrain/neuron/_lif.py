@@ -24,9 +24,9 @@ class LIF(AbstractNeuron):
 
         tau dv/dt = v_rest - v + I(v);   v -> v_reset when v >= v_th
 
-    The input I is in mV (a current times the membrane's resistance; conductances are relative to the
-    leak's). Parameters are one number, or one a neuron. For a refractory time wrap it: `Refractory(LIF(...),
-    tau_ref=5.0)`.
+    The input I is in mV (a current times the membrane's resistance; conductances are relative to
+    the leak's). Parameters are one number, or one a neuron. For a refractory time wrap it:
+    `Refractory(LIF(...), tau_ref=5.0)`.
 
     **Arguments:**
 
@@ -35,14 +35,15 @@ class LIF(AbstractNeuron):
     - `v_rest`, `v_th`, `v_reset`: resting, threshold and reset potential, mV.
     - `v_init`: the potential at the start, mV: a number, an array (n,), or a distribution such as
       `Normal(-55.0, 5.0)`; by default v_rest.
-    - `spike`: the spike function; a surrogate's spikes are floats with a derivative, `Heaviside`'s are
-      bits without (and faster).
+    - `spike`: the spike function; a surrogate's spikes are floats with a derivative, `Heaviside`'s
+      are bits without (and faster).
     - `reset`: `HardReset()` or `SoftReset()`.
     - `solver`: a diffrax solver; `ExpEuler` is exact for constant input.
 
     **Raises:** `ValueError` if tau <= 0 or v_reset >= v_th.
 
-    Lapicque (1907), J. Physiol. Pathol. Gen. 9; Gerstner et al. (2014), Neuronal Dynamics, chapter 1.
+    Lapicque (1907), J. Physiol. Pathol. Gen. 9; Gerstner et al. (2014), Neuronal Dynamics, chapter
+    1.
     """
 
     n: int = eqx.field(static=True)

@@ -24,13 +24,14 @@ class RefractoryState(eqx.Module, Generic[S]):
 class Refractory(AbstractDynamics[RefractoryState[S], object, Array]):
     """Holds a neuron's potential for `tau_ref` after each of its spikes; its other variables go on.
 
-    The countdown is an integer: tau_ref / dt steps are held, the next is integrated again, whatever the
-    time. (A comparison of times in floats gives 17 or 18 steps for 1.7 ms at dt = 0.1.)
+    The countdown is an integer: tau_ref / dt steps are held, the next is integrated again, whatever
+    the time. (A comparison of times in floats gives 17 or 18 steps for 1.7 ms at dt = 0.1.)
 
-    **Arguments:** `neuron`: the neuron; `tau_ref`: ms, a multiple of dt; one number, or one a neuron.
+    **Arguments:** `neuron`: the neuron; `tau_ref`: ms, a multiple of dt; one number, or one a
+    neuron.
 
-    **Raises:** `ValueError` (in `init`) where tau_ref is negative, not a multiple of dt, or above 32,767
-    steps.
+    **Raises:** `ValueError` (in `init`) where tau_ref is negative, not a multiple of dt, or above
+    32,767 steps.
 
     Gerstner et al. (2014), Neuronal Dynamics, chapter 1.
     """

@@ -15,7 +15,8 @@ from ._abstract import AbstractNeuron
 
 
 class TraubMilesState(eqx.Module):
-    """`v`: the potential, mV; `m`, `h`, `n`: the gates of the sodium and potassium channel; all (n,)."""
+    """`v`: the potential, mV; `m`, `h`, `n`: the gates of the sodium and potassium channel; all
+    (n,)."""
 
     v: Float[Array, " n"]
     m: Float[Array, " n"]
@@ -28,26 +29,29 @@ class TraubMiles(AbstractNeuron):
 
         c_m dv/dt = g_l (e_l - v) + g_na m^3 h (e_na - v) + g_k n^4 (e_k - v) + I(v)
         dx/dt = alpha_x(u) (1 - x) - beta_x(u) x,   x = m, h, n,   u = v - v_t
-        alpha_m = 0.32 (13 - u) / (exp((13 - u) / 4) - 1)      beta_m = 0.28 (u - 40) / (exp((u - 40) / 5) - 1)
-        alpha_h = 0.128 exp((17 - u) / 18)                     beta_h = 4 / (1 + exp((40 - u) / 5))
-        alpha_n = 0.032 (15 - u) / (exp((15 - u) / 5) - 1)     beta_n = 0.5 exp((10 - u) / 40)
+        alpha_m = 0.32 (13 - u) / (exp((13 - u) / 4) - 1)
+        beta_m = 0.28 (u - 40) / (exp((u - 40) / 5) - 1)
+        alpha_h = 0.128 exp((17 - u) / 18),  beta_h = 4 / (1 + exp((40 - u) / 5))
+        alpha_n = 0.032 (15 - u) / (exp((15 - u) / 5) - 1)
+        beta_n = 0.5 exp((10 - u) / 40)
 
-    A spike is an upward crossing of v_th; nothing is reset. The input I is in pA (conductances in nS).
+    A spike is an upward crossing of v_th; nothing is reset. The input I is in pA (conductances in
+    nS).
 
     **Arguments:**
 
     - `size`: the number of neurons.
     - `c_m`: capacitance, pF; `g_l`, `g_na`, `g_k`: conductances, nS; `e_l`, `e_na`, `e_k`: reversal
       potentials, mV; `v_t`: the shift of the rates, mV; `v_th`: where spikes are counted, mV.
-    - `v_init`, `m_init`, `h_init`, `n_init`: initial values: a number, an array or a distribution; by default
-      e_l and closed gates (0).
+    - `v_init`, `m_init`, `h_init`, `n_init`: initial values: a number, an array or a distribution;
+      by default e_l and closed gates (0).
     - `spike`: the spike function of (v - v_th) / v_scale, with `v_scale` in mV.
     - `solver`: a diffrax solver.
 
     **Raises:** `ValueError` if c_m <= 0.
 
-    Traub and Miles (1991), Neuronal Networks of the Hippocampus; in this form Brette et al. (2007), J. Comput.
-    Neurosci. 23, benchmark 3.
+    Traub and Miles (1991), Neuronal Networks of the Hippocampus; in this form Brette et al. (2007),
+    J. Comput. Neurosci. 23, benchmark 3.
     """
 
     size: int = eqx.field(static=True)

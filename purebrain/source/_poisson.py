@@ -14,17 +14,19 @@ CHUNK = 32  # points drawn at once
 
 
 class PoissonSource(AbstractDynamics[tuple[()], object, Array]):
-    """Independent Poisson spike trains. Each step's output is the true count of each neuron, a float.
+    """Independent Poisson spike trains. Each step's output is the true count of each neuron, a
+    float.
 
-    All neurons together make one Poisson process of n times the highest rate: its points are drawn one
-    after the other (exponential gaps), each is given to a neuron at random, and kept in proportion
-    to that neuron's rate. So the time follows the spikes, and a neuron may spike twice in a step, as it must
-    for its counts to be Poisson. It takes no input, and no derivative with respect to the rate.
+    All neurons together make one Poisson process of n times the highest rate: its points are drawn
+    one after the other (exponential gaps), each is given to a neuron at random, and kept in
+    proportion to that neuron's rate. So the time follows the spikes, and a neuron may spike twice
+    in a step, as it must for its counts to be Poisson. It takes no input, and no derivative with
+    respect to the rate.
 
     **Arguments:** `n`: the number of neurons; `rate`: Hz, one number or one a neuron.
 
-    **Raises:** `ValueError` for a negative or infinite rate, another number of rates, and (in `step`) a
-    missing key.
+    **Raises:** `ValueError` for a negative or infinite rate, another number of rates, and (in
+    `step`) a missing key.
 
     Lewis and Shedler (1979), Naval Research Logistics 26 (thinning).
     """
@@ -47,14 +49,16 @@ class PoissonSource(AbstractDynamics[tuple[()], object, Array]):
     def step(self, state, x, tick):
         if tick.key is None:
             raise ValueError(
-                "key: missing, but PoissonSource is random; write simulate(..., key=jax.random.key(0))."
+                "key: missing, but PoissonSource is random; write "
+                "simulate(..., key=jax.random.key(0))."
             )
         expected = lax.stop_gradient(self.rate) * (tick.dt * 1e-3)
         return (), poisson_counts(tick.key, expected, self.n)
 
 
 def poisson_counts(key, expected: Float[Array, "..."], n: int) -> Float[Array, " n"]:
-    """Counts of `n` neurons with `expected` spikes each (one number, or (n,)), in time O(spikes)."""
+    """Counts of `n` neurons with `expected` spikes each (one number, or (n,)), in time
+    O(spikes)."""
     dtype = expected.dtype
     if n == 0:
         return jnp.zeros(0, dtype)

@@ -16,7 +16,8 @@ class AbstractSpike(eqx.Module):
 
 
 class AbstractSurrogate(AbstractSpike):
-    """A step forward, and `derivative` in its place when differentiated, in both modes and at any order.
+    """A step forward, and `derivative` in its place when differentiated, in both modes and at any
+    order.
 
     The spikes are 0.0 and 1.0, the same bits whichever surrogate is chosen.
     """

@@ -15,8 +15,8 @@ S = TypeVar("S")
 class AbstractSynapse(eqx.Module, Generic[S]):
     """Kinetics between arriving spikes and the synaptic variable g, for as many synapses as asked.
 
-    A step is `flow` over dt, then `receive`: after it, g is as of the end of the step, spikes that arrive
-    then included.
+    A step is `flow` over dt, then `receive`: after it, g is as of the end of the step, spikes that
+    arrive then included.
     """
 
     @abc.abstractmethod
@@ -37,7 +37,8 @@ class AbstractSynapse(eqx.Module, Generic[S]):
 
 
 class AbstractLinearSynapse(AbstractSynapse[S]):
-    """Kinetics linear and time-invariant in what arrives: the sum over synapses has the same kinetics.
+    """Kinetics linear and time-invariant in what arrives: the sum over synapses has the same
+    kinetics.
 
     Only these can be aligned with the post-synaptic side and merged.
     """

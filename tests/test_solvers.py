@@ -1,0 +1,202 @@
+"""phi_1 and x / (e^x - 1) against mpmath; the order of `ExpEuler`, alone and through diffrax."""
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+
+import purebrain as pb
+from purebrain.neuron import LIFState
+from purebrain.neuron._abstract import integrate
+from purebrain.solvers import ExpEuler, phi_1, x_over_expm1
+
+mp.mp.dps = 60
+
+# Each function with its first and second derivative.
+EXACT = {
+    phi_1: (
+        lambda z: mp.expm1(z) / z if z else mp.mpf(1),
+        lambda z: (mp.exp(z) - mp.expm1(z) / z) / z if z else mp.mpf(1) / 2,
+        lambda z: (mp.exp(z) * (z - 2) + 2 * mp.expm1(z) / z) / z**2 if z else mp.mpf(1) / 3,
+    ),
+    x_over_expm1: (
+        lambda x: x / mp.expm1(x) if x else mp.mpf(1),
+        lambda x: (1 - x * mp.exp(x) / mp.expm1(x)) / mp.expm1(x) if x else -mp.mpf(1) / 2,
+        lambda x: (
+            mp.exp(x) * (x * (mp.exp(x) + 1) - 2 * mp.expm1(x)) / mp.expm1(x) ** 3
+            if x
+            else mp.mpf(1) / 6
+        ),
+    ),
+}
+# Relative errors allowed in the value, the first and the second derivative. What is reached (the
+# worst is just outside the radius, where the difference of two terms cancels most):
+# float64 3.4e-16, 2.0e-15, 1.3e-14; float32 1.7e-7, 8.4e-7, 2.5e-5.
+ALLOWED = {jnp.float64: (4.4e-16, 4e-15, 2e-14), jnp.float32: (3.6e-7, 2e-6, 4e-5)}
+
+
+def grid(function, dtype):
+    half = np.asarray(0.5, dtype)  # the radius of the series
+    edge = [np.nextafter(half, dtype(0)), half, np.nextafter(half, dtype(1))]
+    size = [10.0 ** np.arange(-15, -1), np.linspace(0.05, 2, 150), np.linspace(2, 100, 50), edge]
+    size = np.concatenate([*size, np.geomspace(100, 1e4, 15)])
+    x = np.unique(np.concatenate([-size, [0.0], size]).astype(dtype))
+    return x[x < np.log(np.finfo(dtype).max) - 10] if function is phi_1 else x
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("function", EXACT, ids=lambda f: f.__name__)
+def test_singular_functions(function, dtype):
+    x = grid(function, dtype)
+    assert x.size > 400 and 0 in x and -1e4 in x
+    tiny = float(np.finfo(dtype).tiny)  # an exponential below it counts as 0
+    got = function
+    for exact, allowed in zip(EXACT[function], ALLOWED[dtype], strict=True):
+        values = np.asarray(jax.jit(jax.vmap(got))(jnp.asarray(x)))
+        assert values.dtype == dtype and np.isfinite(values).all()
+        for z, value in zip(x.tolist(), values.tolist(), strict=True):
+            right = exact(mp.mpf(z))
+            margin = allowed * abs(right) + 2 * (1 + abs(z)) * tiny
+            assert abs(value - right) <= margin, (z, value, right)
+        got = jax.grad(got)
+
+
+def steps_of(term, y, h, n, args=None):
+    """y after n steps of ExpEuler."""
+    solver = ExpEuler()
+
+    def body(k, y):
+        t = k.astype(float) * h
+        return solver.step(term, t, t + h, y, args, None, True)[0]
+
+    return jax.lax.fori_loop(0, n, body, y)
+
+
+@pytest.mark.parametrize("a", [0.0, 1e-300, -1e-12, -0.3, 2.0, 40.0, -50.0, -1e4, -1e8])
+def test_exp_euler_is_exact_on_linear_problems(a):
+    y0, b, h = np.array([-3.0, 0.0, 7.0]), np.array([2.0, -1.0, 0.5]), 1.0
+    term = dfx.ODETerm(lambda t, y, args: a * y + jnp.asarray(b))
+    got = np.asarray(jax.jit(lambda y: steps_of(term, y, h, 1))(jnp.asarray(y0)))
+    for y, (start, drift) in zip(got, zip(y0, b, strict=True), strict=True):
+        z = mp.mpf(a) * h
+        right = start * mp.exp(z) + drift * EXACT[phi_1][0](z)
+        # y + h phi_1 f is y + (y_inf - y) where decay is stiff: the error is relative to y too.
+        assert abs(y - right) <= 1e-13 * max(abs(right), abs(start))
+
+
+def autonomous(t, y, args):  # dy/dt = -y^2: y = 1 / (1 + t)
+    return -y * y
+
+
+def forced(t, y, args):  # y = 1 / (1 + t) + sin t
+    return jnp.cos(t) - (y - jnp.sin(t)) ** 2
+
+
+def slope(h, error):
+    return np.polyfit(np.log(h), np.log(error), 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "end"), [(autonomous, 1 / 3), (forced, 1 / 3 + np.sin(2.0))], ids=lambda v: str(v)
+)
+def test_exp_euler_has_order_one(field, end):
+    term, n = dfx.ODETerm(field), 2 ** np.arange(5, 12)
+    errors = [abs(steps_of(term, jnp.asarray([1.0]), 2.0 / k, k)[0] - end) for k in n]
+    assert abs(slope(2.0 / n, errors) - 1) < 0.05
+
+
+def test_exp_euler_through_diffeqsolve():
+    """The same steps as its own loop, and the claimed order, with a dense output."""
+    term, y0, n = dfx.ODETerm(forced), jnp.asarray([1.0]), 2 ** np.arange(5, 12)
+
+    def solve(k):
+        ticks = dfx.SaveAt(t1=True, dense=True)
+        control = dfx.ConstantStepSize()
+        return dfx.diffeqsolve(
+            term, ExpEuler(), 0.0, 2.0, 2.0 / k, y0, stepsize_controller=control, saveat=ticks
+        )
+
+    runs = [solve(int(k)) for k in n]
+    ends = np.array([run.ys[0, 0] for run in runs])
+    own = [steps_of(term, y0, 2.0 / k, k)[0] for k in n]
+    np.testing.assert_allclose(ends, own, rtol=1e-13)
+    assert abs(slope(2.0 / n, abs(ends - 1 / 3 - np.sin(2.0))) - 1) < 0.05
+    middle = runs[-1].evaluate(1.0)[0]
+    assert abs(middle - (0.5 + np.sin(1.0))) < 1e-3
+
+
+def test_exp_euler_takes_any_pytree_and_stays_stable():
+    """Stiff decay and growth side by side, in leaves of other shapes; explicit Euler would explode."""
+
+    def field(t, y, args):
+        return {"fast": -1e3 * (y["fast"] - args), "slow": (-0.1 * (y["slow"][0] - 1.0),)}
+
+    y = {"fast": jnp.ones((2, 3)), "slow": (jnp.zeros(()),)}
+    y = steps_of(dfx.ODETerm(field), y, 0.1, 100, args=jnp.asarray(0.25))
+    np.testing.assert_allclose(y["fast"], 0.25, rtol=1e-14)
+    np.testing.assert_allclose(y["slow"][0], 1 - np.exp(-1.0), rtol=1e-13)
+
+
+# ---- any diffrax solver as the solver of a neuron ----------------------------------------------
+
+
+def bend(v):
+    """A current that makes the subthreshold LIF a quadratic one."""
+    return 6.0 + 0.05 * (v + 60.0) ** 2
+
+
+@pytest.mark.parametrize(
+    ("solver", "order"),
+    [(ExpEuler(), 1), (dfx.Euler(), 1), (dfx.Heun(), 2), (dfx.Ralston(), 2), (dfx.Tsit5(), 5)],
+    ids=lambda s: type(s).__name__,
+)
+def test_solver_of_a_neuron(solver, order):
+    """dx/dt = (6 - x + 0.05 x^2) / 20, x = v + 60, from 0: x = 10 + sqrt(20) tan(...)."""
+    root = np.sqrt(20.0)  # (x - 10)^2 + 20 = 20 (6 - x + 0.05 x^2)
+    end = 10 + root * np.tan(np.arctan(-10 / root) + 20 * root / 400)
+    neuron, n = pb.LIF(1, v_th=1e3, solver=solver), 2 ** np.arange(1, 6)
+    errors = []
+    for k in n:
+        state = neuron.init(dt=20.0 / k)
+        run = pb.simulate(neuron, state, pb.Drives((bend,)), dt=20.0 / k, duration=20.0)
+        errors.append(abs(run.state.v[0] + 60.0 - end))
+    assert abs(slope(20.0 / n, np.array(errors)) - order) < 0.25, errors
+
+
+def test_reference_for_hodgkin_huxley():
+    """ExpEuler's HH trace comes closer to an adaptive Tsit5 with order one; before the spike."""
+    neuron = pb.TraubMiles(1)
+    y0 = pb.neuron.TraubMilesState(
+        *(jnp.asarray([a]) for a in (-65.0, 0.0116, 0.9995, 0.0212))
+    )
+    drives = pb.Drives(current=400.0)
+    solved = dfx.diffeqsolve(
+        dfx.ODETerm(neuron.vf),
+        dfx.Tsit5(),
+        0.0,
+        2.0,
+        0.01,
+        y0,
+        args=drives,
+        stepsize_controller=dfx.PIDController(rtol=1e-11, atol=1e-12),
+    )
+    end, n = solved.ys.v[0, 0], 2 ** np.arange(5, 12)
+    errors = []
+    for k in n:
+        run = pb.simulate(neuron, y0, drives, dt=2.0 / k, duration=2.0)
+        errors.append(abs(run.state.v[0] - end))
+    assert abs(slope(2.0 / n[2:], errors[2:]) - 1) < 0.2, errors
+    assert errors[-1] < 5e-3
+
+
+def test_a_step_is_the_same_at_any_time():
+    """In float32, t1 - t0 is off by 8% of dt after 1e6 ms; no step may depend on that."""
+    with jax.enable_x64(False):
+        for solver in (ExpEuler(), dfx.Euler(), dfx.Heun(), dfx.Tsit5()):
+            neuron = pb.LIF(3, tau=10.0, solver=solver)
+            y = LIFState(jnp.asarray([-60.0, -55.0, -50.5], jnp.float32))
+            at = [integrate(neuron, y, 12.0, pb.Tick(jnp.int32(i), 0.1)) for i in (0, 10**7)]
+            assert at[0].v.dtype == jnp.float32
+            np.testing.assert_array_equal(at[0].v, at[1].v)
