@@ -7,8 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import jax
+
+T = TypeVar("T")
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -31,7 +34,7 @@ def whole(text: str) -> int:
     return value
 
 
-def timed(run: Callable) -> tuple[object, float]:
+def timed(run: Callable[[], T]) -> tuple[T, float]:
     """What `run()` returns, once it is there, and the seconds it took."""
     start = time.perf_counter()
     out = jax.block_until_ready(run())

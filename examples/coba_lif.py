@@ -17,4 +17,4 @@ def build(n: int, delay: float, key) -> pb.Network:
 
 
 if __name__ == "__main__":
-    _cli.main(lambda args: _coba.benchmark(build, {"N": 20.0}, args), _coba.options(__doc__))
+    _cli.main(lambda args: _coba.benchmark(build, {"N": 20.0}, args), _coba.options(__doc__ or ""))

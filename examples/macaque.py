@@ -133,6 +133,10 @@ def measure(net: pb.Network, inputs, args, key) -> tuple[pb.Run, dict]:
     }
 
 
+def _synapses(path) -> int:
+    return path.inputs[0].comm.indices.size
+
+
 def run(args: argparse.Namespace) -> None:
     """Builds, runs merged and as written, compares, prints and draws."""
     cortex = load(args.data, args.areas)
@@ -153,7 +157,7 @@ def run(args: argparse.Namespace) -> None:
     report = {
         "areas": n_areas,
         "neurons": sum(p.n for p in net.populations.values()),
-        "synapses": sum(path.inputs[0].comm.indices.size for path in net.pathways),
+        "synapses": sum(_synapses(path) for path in net.pathways),
         "projections": len(net.pathways),
         "steps": spikes["E"].shape[0],
         "build_s": round(build_s, 2),
@@ -197,6 +201,7 @@ def draw(cortex: Cortex, result: pb.Run, rates: dict, args):
     left.set_yticks((np.arange(len(names)) + 0.5) * size, names)
     left.hlines(np.arange(1, len(names)) * size, *left.get_xlim(), color="0.8", lw=0.5, zorder=0)
     left.axvspan(ON, OFF, color="tab:orange", alpha=0.15, lw=0)
+    left.invert_yaxis()
     left.set_title("excitatory neurons; V1 stimulated in the shaded time")
     places = (np.arange(len(names)) + 0.5) * size
     right.barh(places + 0.18 * size, rates["E"], 0.36 * size, label="E")
@@ -208,7 +213,7 @@ def draw(cortex: Cortex, result: pb.Run, rates: dict, args):
 
 def options() -> argparse.ArgumentParser:
     """The options."""
-    p = _cli.parser(__doc__)
+    p = _cli.parser(__doc__ or "")
     p.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the .mat files")
     p.add_argument("--scale", type=float, default=0.01, help="of the 40,000 neurons an area")
     p.add_argument("--areas", type=_cli.whole, default=29, metavar="N")

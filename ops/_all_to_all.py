@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._operator import AbstractOperator, as_weight, check_size, checked_events
+from ._operator import AbstractOperator, as_weight, check_size, check_values, checked_events
 from ._spikes import Spikes
 
 
@@ -42,6 +42,7 @@ class AllToAll(AbstractOperator):
         self.autapses = autapses
 
     def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
         total = (s.count() if isinstance(s, Spikes) else jnp.sum(s)).astype(y.dtype)
         if not self.autapses:
@@ -49,6 +50,7 @@ class AllToAll(AbstractOperator):
         return y + self.weight.astype(y.dtype) * total
 
     def mv_t(self, x):
+        check_values("x", x, self.n_post)
         total = jnp.sum(x) if self.autapses else jnp.sum(x) - x
         return jnp.broadcast_to(self.weight.astype(x.dtype) * total, (self.n_pre,))
 

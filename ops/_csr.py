@@ -20,6 +20,7 @@ from ._operator import (
 from .cpu._csr import KERNELS
 
 FAMILY = family("csr", KERNELS)
+MAX_WIDTH = 1024  # synapses of a row visited at once
 
 
 class CSR(AbstractOperator):
@@ -101,12 +102,19 @@ class CSR(AbstractOperator):
 
 def _check_indptr(indptr, n_synapses: int) -> Array:
     host = concrete(indptr)
+    known = indptr if host is None else host
+    if known.ndim != 1 or known.size == 0 or not np.issubdtype(known.dtype, np.integer):
+        raise ValueError(
+            f"indptr: shape {known.shape}, dtype {known.dtype}; it must be n_pre + 1 integers."
+        )
+    # A slice that starts at the last synapse ends beyond it, at an int32 all the same.
+    if n_synapses > 2**31 - MAX_WIDTH:
+        raise ValueError(
+            f"indices: {n_synapses} synapses; at most 2**31 - {MAX_WIDTH} fit one CSR. Split the "
+            "projection."
+        )
     if host is None:
         return lax.convert_element_type(indptr, jnp.int32)
-    if host.ndim != 1 or host.size == 0 or not np.issubdtype(host.dtype, np.integer):
-        raise ValueError(
-            f"indptr: shape {host.shape}, dtype {host.dtype}; it must be n_pre + 1 integers."
-        )
     if host[0] != 0 or host[-1] != n_synapses:
         raise ValueError(
             f"indptr: starts at {host[0]} and ends at {host[-1]}; it must go from 0 to the number "
@@ -117,10 +125,6 @@ def _check_indptr(indptr, n_synapses: int) -> Array:
         i = int(descents[0])
         raise ValueError(
             f"indptr: descends from {host[i]} to {host[i + 1]} at position {i + 1}; it must ascend."
-        )
-    if n_synapses > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"indices: {n_synapses} synapses; at most 2**31 - 1 fit one CSR. Split the projection."
         )
     return jnp.asarray(host, jnp.int32)
 
@@ -133,6 +137,6 @@ def _slice_width(indptr: np.ndarray | None, n_synapses: int) -> tuple[int, bool]
         return min(32, n_synapses), n_synapses == 0
     rows = np.diff(indptr)
     longest, mean = int(rows.max()), float(rows[rows > 0].mean())
-    if longest <= min(max(16.0, 1.6 * mean), 1024):
+    if longest <= min(max(16.0, 1.6 * mean), MAX_WIDTH):
         return longest, True
-    return max(1, min(int(np.ceil(mean / 2)), 1024)), False
+    return max(1, min(int(np.ceil(mean / 2)), MAX_WIDTH)), False

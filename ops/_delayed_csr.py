@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from ._csr import CSR
 from ._family import family
 from ._operator import checked_events, concrete, scatter
+from ._schedule import after, materialize
 from .cpu._csr import DELAYED_KERNELS
 
 FAMILY = family("delayed_csr", DELAYED_KERNELS)
@@ -31,6 +32,7 @@ class DelayedCSR(eqx.Module):
 
     csr: CSR
     delay: Float[Array, " n_synapses"]
+    min_delay: float = eqx.field(static=True)
     max_delay: float = eqx.field(static=True)
 
     def __init__(self, csr: CSR, delay):
@@ -47,7 +49,8 @@ class DelayedCSR(eqx.Module):
                 f"delay: {host[bad[0]]} ms at position {bad[0]}; delays must be finite and above 0."
             )
         self.csr = csr
-        self.delay = jnp.asarray(host, csr.weight.dtype)
+        self.delay = jnp.asarray(host, float)
+        self.min_delay = float(host.min()) if host.size else 0.0
         self.max_delay = float(host.max()) if host.size else 0.0
 
     @property
@@ -60,6 +63,11 @@ class DelayedCSR(eqx.Module):
         """(n_pre, n_post)."""
         return self.csr.shape
 
+    def delays(self) -> np.ndarray:
+        """The delays on the host, ms: 17.1 for what float32 holds as 17.10000038."""
+        values, place = np.unique(np.asarray(self.delay), return_inverse=True)
+        return values.astype(str).astype(float)[place]
+
     def ring(self, length: int, dtype) -> Float[Array, " slots_times_n_post"]:
         """An empty ring of `length` slots: as many steps as the longest delay has."""
         return jnp.zeros(length * self.csr.n_post, dtype)
@@ -68,11 +76,26 @@ class DelayedCSR(eqx.Module):
         """What is due in step i, and the ring without it."""
         n = self.csr.n_post
         start = self._slot(ring, i) * n
-        due = lax.dynamic_slice(ring, (start,), (n,))
-        return due, lax.dynamic_update_slice(ring, jnp.zeros(n, ring.dtype), (start,))
+        due = materialize(lax.dynamic_slice(ring, (start,), (n,)))
+        # Without the order of read and write, the whole ring would be copied at every step.
+        empty = after(jnp.zeros(n, ring.dtype), due)
+        return due, lax.dynamic_update_slice(ring, empty, (start,))
 
     def send(self, ring: Array, s, i: Int[Array, ""], dt: float) -> Array:
-        """The ring with the spikes `s` of step i under way, after `due` of the same step."""
+        """The ring with the spikes `s` of step i under way, after `due` of the same step.
+
+        **Raises:** `ValueError` for a delay under one step or longer than the ring.
+        """
+        if self.csr.indices.size == 0:
+            return ring
+        length = ring.size // self.csr.n_post
+        for delay in (self.min_delay, self.max_delay):
+            steps = int(np.floor(delay / dt + 0.5))
+            if not 1 <= steps <= length:
+                raise ValueError(
+                    f"delay: {delay} ms is {steps} steps of dt = {dt} ms; on a ring of {length} "
+                    f"slots it must be 1 to {length}."
+                )
         s = checked_events(s, self.csr.n_pre, ring.dtype)
         weight = self.csr.weight.astype(ring.dtype)
         layout = self.csr.layout._replace(n_post=ring.size, stride=self.csr.n_post)

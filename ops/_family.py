@@ -27,7 +27,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -76,6 +78,11 @@ def family(name: str, default: Kernels, platforms: Mapping[str, Kernels] | None 
     return fam
 
 
+def _common(lengths):
+    # Not the largest: a batch may be empty, and an axis of 1 is shared by it.
+    return next((n for n in lengths if n != 1), 1)
+
+
 def _out_shape(kind, layout, batch):
     tail = {"scatter": (layout.n_post,), "gather": (layout.n_pre,), "outer": layout.synapses}[kind]
     return (batch, *tail)
@@ -86,13 +93,24 @@ def _define(prim, kind, fam, kernels):
     def compiled(**static):
         return jax.jit(lambda *args: prim.bind(*args, **static))
 
-    prim.def_impl(lambda *args, **static: compiled(**static)(*args))
+    def impl(*args, **static):
+        with jax.disable_jit(False):  # without jit, `compiled` would come back here for ever
+            return compiled(**static)(*args)
+
+    prim.def_impl(impl)
 
     def abstract_eval(*avals, layout, n_operands):
         operands = avals[:n_operands]
-        batch = max(a.shape[0] for a in operands)
+        batch = _common(a.shape[0] for a in operands)
+        # The kernels number the neurons of all rows in int32.
+        neurons = max(layout.n_post, layout.lo + layout.n_pre)
+        if batch * neurons > np.iinfo(np.int32).max:
+            raise ValueError(
+                f"s: {batch} rows for {neurons} neurons; at most 2**31 - 1 neurons of all rows can "
+                "be numbered. Take fewer rows: jax.lax.map(op.mv, s, batch_size=...)."
+            )
         dtype = next(a.dtype for a in operands if jnp.issubdtype(a.dtype, jnp.inexact))
-        return jax.core.ShapedArray(_out_shape(kind, layout, batch), dtype)
+        return ShapedArray(_out_shape(kind, layout, batch), dtype)
 
     prim.def_abstract_eval(abstract_eval)
 
@@ -101,7 +119,7 @@ def _define(prim, kind, fam, kernels):
 
         def lowered(*args, layout, n_operands, kernel=kernel):
             # Kernels see one batch size B on all they are linear in; shared weights keep their 1.
-            batch = max(a.shape[0] for a in args[:n_operands])
+            batch = _common(a.shape[0] for a in args[:n_operands])
             shared = {"scatter": 2, "gather": 0, "outer": None}[kind]
             operands = [
                 a if n == shared else jnp.broadcast_to(a, (batch, *a.shape[1:]))
@@ -139,7 +157,7 @@ def _jvp(prim, kind, fam, primals, tangents, *, layout, n_operands):
         terms.append(getattr(fam, kind)(layout, *operands, *structure))
     # A term whose operands are unbatched may still lack the batch axis of another operand.
     terms = [jnp.broadcast_to(t, out.shape) for t in terms]
-    return out, sum(terms[1:], terms[0]) if terms else ad.Zero.from_primal_value(out)
+    return out, sum(terms[1:], terms[0]) if terms else ad.Zero(jax.typeof(out).to_tangent_aval())
 
 
 def _transpose(kind, fam, ct, *args, layout, n_operands):
@@ -189,18 +207,16 @@ def _batch(prim, args, dims, *, layout, n_operands):
 
         return lax.map(one, tuple(map(lead, args, dims))), 0
 
-    def inner(a, d):
-        return a.shape[0 if d is None else int(d == 0)]
+    operands = [
+        a[None] if d is None else jnp.moveaxis(a, d, 0)
+        for a, d in zip(args[:n_operands], dims[:n_operands], strict=True)
+    ]
+    batch = _common(a.shape[1] for a in operands)
 
-    operands = list(zip(args[:n_operands], dims[:n_operands], strict=True))
-    batch = max(inner(a, d) for a, d in operands)
-
-    def fold(a, d):
-        if d is None and a.shape[0] == 1:
-            return a
-        a = lead(a, d)
+    def fold(a):
+        if a.shape[:2] == (1, 1):
+            return a[0]
         return jnp.broadcast_to(a, (size, batch, *a.shape[2:])).reshape(size * batch, *a.shape[2:])
 
-    folded = [fold(a, d) for a, d in operands]
-    out = prim.bind(*folded, *args[n_operands:], layout=layout, n_operands=n_operands)
+    out = prim.bind(*map(fold, operands), *args[n_operands:], layout=layout, n_operands=n_operands)
     return out.reshape(size, batch, *out.shape[1:]), 0

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._operator import AbstractOperator, as_weight, check_size, checked_events
+from ._operator import AbstractOperator, as_weight, check_size, check_values, checked_events
 from ._spikes import Spikes
 
 
@@ -32,11 +32,13 @@ class OneToOne(AbstractOperator):
             raise ValueError(f"weight: shape {self.weight.shape}; it must be one number or ({n},).")
 
     def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
         s = s.to_dense().astype(y.dtype) if isinstance(s, Spikes) else s
         return y + s * self.weight.astype(y.dtype)
 
     def mv_t(self, x):
+        check_values("x", x, self.n_post)
         return x * self.weight.astype(x.dtype)
 
     def as_matrix(self):

@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 def materialize(x: Array) -> Array:
     """`x`, computed once and kept, whatever uses it. An identity, also to every transform."""
-    return _materialize_p.bind(x) if jnp.issubdtype(x.dtype, jnp.floating) and x.size else x
+    return _materialize_p.bind(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def after(x: Array, event: Array) -> Array:
@@ -24,7 +24,7 @@ def after(x: Array, event: Array) -> Array:
 
     An identity in `x`, also to every transform; `event` may be any array.
     """
-    if x.size == 0 or event.size == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
+    if not jnp.issubdtype(x.dtype, jnp.floating):
         return x
     return _after_p.bind(x, lax.stop_gradient(event))
 
@@ -43,7 +43,9 @@ def _materialize_cpu(x):
 
 
 def _after_cpu(x, event):
-    head = lax.slice(event.reshape(-1), (0,), (1,)).reshape(())
+    if event.size == 0:
+        return x
+    head = jnp.real(lax.slice(event.reshape(-1), (0,), (1,)).reshape(()))
     return x * _one(head.astype(jnp.int8) if head.dtype == bool else head, x.dtype)
 
 

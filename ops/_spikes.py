@@ -18,6 +18,8 @@ def pack(spikes: Bool[Array, "*batch n"]) -> "Spikes":
         >>> pack(jnp.array([True, False, True])).to_dense().tolist()
         [True, False, True]
     """
+    if spikes.dtype != bool:
+        raise TypeError(f"spikes: dtype {spikes.dtype}; pack takes booleans: pack(spikes > 0).")
     return Spikes(pack_bits(spikes), spikes.shape[-1])
 
 
@@ -37,7 +39,7 @@ def pack_bits(x: Bool[Array, "*batch n"]) -> UInt32[Array, "*batch words"]:
 def unpack_bits(words: UInt32[Array, "*batch words"], n: int) -> Bool[Array, "*batch n"]:
     shifts = jnp.arange(32, dtype=jnp.uint32).reshape(*[1] * (words.ndim - 1), 32, 1)
     bits = (words[..., None, :] >> shifts) & jnp.uint32(1)
-    return bits.reshape(*words.shape[:-1], -1)[..., :n].astype(bool)
+    return bits.reshape(*words.shape[:-1], 32 * words.shape[-1])[..., :n].astype(bool)
 
 
 class Spikes(eqx.Module):
@@ -68,9 +70,9 @@ class Spikes(eqx.Module):
         return (*self.words.shape[:-1], self.size)
 
     def __getitem__(self, index: slice) -> "Spikes":
-        lo, hi, stride = index.indices(self.size)
-        if stride != 1:
-            raise IndexError(f"spikes[{index}]: the stride must be 1; write spikes[lo:hi].")
+        if not isinstance(index, slice) or index.step not in (None, 1):
+            raise IndexError(f"spikes[{index}]: it must be a slice without stride, spikes[lo:hi].")
+        lo, hi, _ = index.indices(self.size)
         lo, hi = self.lo + lo, self.lo + max(lo, hi)
         if (lo, hi) == (self.lo, self.hi):
             return self

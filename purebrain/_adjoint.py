@@ -34,10 +34,13 @@ class Checkpointed(AbstractAdjoint):
     checkpoints: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
-        if self.checkpoints is not None and self.checkpoints < 1:
-            raise ValueError(f"checkpoints: {self.checkpoints}; it must be at least 1, or None.")
+        n = self.checkpoints
+        if n is not None and not (isinstance(n, int) and n >= 1):
+            raise ValueError(f"checkpoints: {n!r}; it must be at least 1, or None.")
 
     def scan(self, body, carry, length):
+        if length == 0:
+            return Direct().scan(body, carry, length)
         return eqxi.scan(
             body, carry, None, length=length, kind="checkpointed", checkpoints=self.checkpoints
         )

@@ -1,17 +1,19 @@
 """Checks on the host: an error early, that names the argument, the value and what is allowed."""
 
+import dataclasses
 import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 
 def concrete(x) -> np.ndarray | None:
     """`x` on the host, or None where it is traced."""
-    return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+    return None if isinstance(x, Tracer) else np.asarray(x)
 
 
 def positive(name: str, x, unit: str = "ms") -> None:
@@ -19,6 +21,47 @@ def positive(name: str, x, unit: str = "ms") -> None:
     host = concrete(x)
     if host is not None and not (np.isfinite(host) & (host > 0)).all():
         raise ValueError(f"{name}: {_show(host)} {unit}; it must be finite and above 0.")
+
+
+def parameters(module: eqx.Module, n: int | None = None) -> None:
+    """Refuses parameters of a module that are not finite, or neither one number nor one for each
+    of `n`."""
+    if n is not None and not (isinstance(n, int | np.integer) and n >= 0):
+        raise ValueError(f"n: {n!r}; it must be a whole number >= 0.")
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name)
+        if not eqx.is_array(value) or not jnp.issubdtype(value.dtype, jnp.floating):
+            continue
+        if n is not None and value.shape not in ((), (n,)):
+            raise ValueError(f"{field.name}: shape {value.shape}; it must be one number or ({n},).")
+        host = concrete(value)
+        if host is not None and not np.isfinite(host).all():
+            raise ValueError(f"{field.name}: {_show(host)}; it must be finite.")
+
+
+def instance(name: str, value, *kinds) -> None:
+    """Refuses a value of none of the `kinds`."""
+    if not isinstance(value, kinds):
+        shown = repr(value) if len(repr(value)) < 40 else type(value).__name__
+        allowed = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name}: {shown}; it must be of type {allowed}.")
+
+
+def number(name: str, value) -> float:
+    """A time as a Python float."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: {value!r}; it must be a number of ms.") from error
+
+
+def one_key(key):
+    """The key, or None; anything but one JAX key is an error."""
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if key is not None and not (typed and key.ndim == 0 or dtype == np.uint32 and key.ndim == 1):
+        raise TypeError(f"key: {key!r}; it must be one key, such as jax.random.key(0).")
+    return key
 
 
 def below(low_name: str, low, high_name: str, high) -> None:
@@ -47,10 +90,8 @@ def time_step(dt) -> float:
 def steps(name: str, value, dt: float, at_least: int = 0) -> int:
     """How many steps `value` (ms) is: half away from zero, and an error where it is off the
     grid."""
-    try:
-        value = float(value)
-    except TypeError as error:
-        raise TypeError(f"{name}: {value!r}; it must be a number of ms.") from error
+    dt = time_step(dt)
+    value = number(name, value)
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"{name}: {value} ms; it must be finite and not negative.")
     n = math.floor(value / dt + 0.5)
@@ -69,6 +110,7 @@ def steps(name: str, value, dt: float, at_least: int = 0) -> int:
 
 def step_counts(name: str, value: Array, dt: float, dtype, at_least: int = 0) -> Array:
     """As `steps` for an array; where it is traced, the error comes when the compiled code runs."""
+    dt = time_step(dt)
     host = concrete(value)
     limit = np.iinfo(dtype).max
     if host is not None:

@@ -64,6 +64,7 @@ class Sum(AbstractDynamics):
         return tuple(p.init(dt=dt, key=split(key, n)) for n, p in enumerate(self.parts))
 
     def step(self, state, x, tick):
+        check_count(x, self.parts)
         steps = [
             part.step(s, x_n, tick.fold(n))
             for n, (part, s, x_n) in enumerate(zip(self.parts, state, x, strict=True))
@@ -111,6 +112,11 @@ class AlignPost(AbstractDynamics):
     def __init__(self, comm: AbstractOperator | tuple[AbstractOperator, ...], syn):
         check_linear(syn)
         self.comm = comm if isinstance(comm, tuple) else (comm,)
+        if len({c.n_post for c in self.comm}) != 1:
+            raise ValueError(
+                f"comm: of shapes {[c.shape for c in self.comm]}; one or more are needed, with one "
+                f"number of post-synaptic neurons."
+            )
         self.syn = syn
 
     def init(self, *, dt, key=None):
@@ -118,6 +124,7 @@ class AlignPost(AbstractDynamics):
 
     def step(self, state, x, tick):
         inputs = x if isinstance(x, tuple) else (x,)
+        check_count(inputs, self.comm)
 
         def add(g):
             for comm, s in zip(self.comm, inputs, strict=True):
@@ -126,6 +133,13 @@ class AlignPost(AbstractDynamics):
 
         state = self.syn.receive(self.syn.flow(state, tick), add)
         return state, self.syn.output(state)
+
+
+def check_count(x, parts) -> None:
+    """Refuses a tuple of inputs that is not one for each part."""
+    if not isinstance(x, tuple) or len(x) != len(parts):
+        got = f"{len(x)} inputs" if isinstance(x, tuple) else type(x).__name__
+        raise ValueError(f"x: {got} for {len(parts)} parts; it must be a tuple, one for each.")
 
 
 def check_linear(syn) -> None:

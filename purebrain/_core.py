@@ -2,12 +2,14 @@
 
 import abc
 import dataclasses
+import zlib
 from typing import Generic, TypeVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray
 
 S = TypeVar("S")  # state
 X = TypeVar("X")  # input
@@ -51,18 +53,31 @@ class AbstractDynamics(eqx.Module, Generic[S, X, Y]):
         """The state and the output one `tick` later, under input `x`."""
 
 
+class AbstractPopulation(AbstractDynamics[S, X, Y]):
+    """Dynamics of `n` neurons (or sources) that emit spikes: what a network is made of."""
+
+    n: eqx.AbstractVar[int]
+
+
+class AbstractSource(AbstractPopulation[S, object, Y], Generic[S, Y]):
+    """A population without input: a network refuses projections onto it and currents for it."""
+
+
 def split(key: PRNGKeyArray | None, n: int) -> PRNGKeyArray | None:
     """The key of the n-th part, None for None."""
-    return None if key is None else jr.fold_in(key, n)
+    return None if one_key(key) is None else jr.fold_in(key, n)
 
 
-def param(**kwargs):
-    """A model parameter: an array leaf of the default float type (floating arrays keep their
-    own)."""
-    return eqx.field(converter=_to_float_array, **kwargs)
+def number_of(name: str) -> int:
+    """A number to fold into the key of what has a name, whatever stands beside it.
+
+    Its position would not do: JAX sorts the keys of a dict, so that it changes under transforms.
+    """
+    return zlib.crc32(name.encode())
 
 
-def _to_float_array(x):
-    if eqx.is_array(x) and jnp.issubdtype(x.dtype, jnp.floating):
+def as_param(x: ArrayLike) -> Array:
+    """A model parameter as an array leaf of the default float type (floats keep their own)."""
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating):
         return x
     return jnp.asarray(x, float)

@@ -8,6 +8,7 @@ become a gather and a scatter.
 from typing import Generic, TypeVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax import lax
@@ -42,6 +43,11 @@ class Ring(eqx.Module):
         slot = lax.rem(tick.i, jnp.asarray(self.length, tick.i.dtype))
 
         def put(a, x):
+            if (x.shape, x.dtype) != (a.shape[1:], a.dtype):
+                raise ValueError(
+                    f"x: {x.dtype}{list(x.shape)} into a delay of {a.dtype}{list(a.shape[1:])}; "
+                    f"write Delayed(..., like=x)."
+                )
             return lax.dynamic_update_index_in_dim(a, x, slot, 0, allow_negative_indices=False)
 
         return Ring(jtu.tree_map(put, self.slots, value), self.length)
@@ -71,11 +77,13 @@ class Delayed(AbstractDynamics[tuple[Ring | None, S], X, Y], Generic[S, X, Y]):
 
     part: AbstractDynamics[S, X, Y]
     delay: float = eqx.field(static=True)
-    like: PyTree = eqx.field(static=True)
+    like: PyTree[jax.ShapeDtypeStruct]
 
     def __init__(self, part, delay: float, like):
         self.part, self.delay = part, delay
-        self.like = jtu.tree_map(_Struct.of, like)
+        self.like = jtu.tree_map(
+            lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), like
+        )
 
     def init(self, *, dt, key=None):
         age = steps("delay", self.delay, dt)
@@ -87,15 +95,3 @@ class Delayed(AbstractDynamics[tuple[Ring | None, S], X, Y], Generic[S, X, Y]):
             ring, x = ring.write(tick, x), ring.read(tick, ring.length)
         part, y = self.part.step(part, x, tick)
         return (ring, part), y
-
-
-class _Struct(eqx.Module):
-    """A hashable shape and dtype."""
-
-    shape: tuple[int, ...] = eqx.field(static=True)
-    dtype: jnp.dtype = eqx.field(static=True)
-
-    @staticmethod
-    def of(a) -> "_Struct":
-        a = a if hasattr(a, "shape") else jnp.asarray(a)
-        return _Struct(tuple(a.shape), jnp.dtype(a.dtype))

@@ -10,15 +10,17 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
-from ._core import param
+from ._check import parameters
+from ._core import as_param
 
 Potential = Float[Array, " n"]
 
 
 class AbstractDrive(eqx.Module):
-    """How a synaptic variable drives the membrane."""
+    """How a synaptic variable drives the membrane. The current is linear in g, and so 0 where g is
+    0: `merge` adds up the g of projections that share a drive."""
 
     @abc.abstractmethod
     def __call__(self, g: Potential, v: Potential) -> Potential:
@@ -44,9 +46,13 @@ class COBA(AbstractDrive):
     Vogels and Abbott (2005), J. Neurosci. 25.
     """
 
-    e_rev: Float[Array, "..."] = param()
+    e_rev: Float[Array, "..."] = eqx.field(converter=as_param)
+
+    def __check_init__(self):
+        parameters(self)
 
     def __call__(self, g, v):
+        parameters(self, v.size)
         return g * (self.e_rev - v)
 
 
@@ -61,12 +67,16 @@ class MgBlock(AbstractDrive):
     Jahr and Stevens (1990), J. Neurosci. 10.
     """
 
-    e_rev: Float[Array, "..."] = param(default=0.0)
-    mg: Float[Array, "..."] = param(default=1.0)
-    alpha: Float[Array, "..."] = param(default=0.062)
-    beta: Float[Array, "..."] = param(default=3.57)
+    e_rev: Float[Array, "..."] = eqx.field(converter=as_param, default=0.0)
+    mg: Float[Array, "..."] = eqx.field(converter=as_param, default=1.0)
+    alpha: Float[Array, "..."] = eqx.field(converter=as_param, default=0.062)
+    beta: Float[Array, "..."] = eqx.field(converter=as_param, default=3.57)
+
+    def __check_init__(self):
+        parameters(self)
 
     def __call__(self, g, v):
+        parameters(self, v.size)
         unblocked = 1 / (1 + self.mg / self.beta * jnp.exp(-self.alpha * v))
         return g * unblocked * (self.e_rev - v)
 
@@ -79,7 +89,7 @@ class Drives(eqx.Module):
     """
 
     parts: tuple[Callable[[Potential], Potential], ...] = ()
-    current: Float[Array, "..."] = param(default=0.0)
+    current: Float[Array, "..."] = eqx.field(converter=as_param, default=0.0)
 
     def __call__(self, v: Potential) -> Potential:
         total = jnp.broadcast_to(self.current.astype(v.dtype), v.shape)
@@ -94,11 +104,11 @@ class Drives(eqx.Module):
     __radd__ = __add__
 
 
-def as_drives(x) -> Drives:
+def as_drives(x: "Drives | ArrayLike | Callable[[Potential], Potential]") -> Drives:
     """A number or an array (a current), a function of v, or drives, as drives."""
     if isinstance(x, Drives):
         return x
-    return Drives((x,)) if callable(x) else Drives((), x)
+    return Drives((x,)) if callable(x) else Drives((), as_param(x))
 
 
 class OnView(eqx.Module):

@@ -1,12 +1,12 @@
 """Merging projections."""
 
-import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 
 from ._check import concrete
 from ._network import Network
-from ._projection import AtPre, Input, Pathway, View
+from ._pathway import AbstractPathway, DelayedInput, Input, PostPathway, Span
 from .ops import CSR, DelayedCSR
 
 
@@ -21,29 +21,38 @@ def merge(network: Network) -> Network:
     aligned with the pre-synaptic side, and what is alone, stays as it is. On the host; weights may
     be traced.
     """
-    groups: list[list[Pathway]] = []
-    for path in network.pathways:
-        group = next((g for g in groups if _mergeable(g[0], path)), None)
-        if group is None:
-            groups.append([path])
-        else:
-            group.append(path)
+    groups: dict[object, list[AbstractPathway]] = {}
+    for k, path in enumerate(network.pathways):
+        groups.setdefault(_signature(path, k), []).append(path)
     sizes = {name: p.n for name, p in network.populations.items()}
-    pathways = [g[0] if len(g) == 1 else _unite(g, sizes) for g in groups]
-    return Network(network.populations, pathways)
+    return Network(network.populations, [_unite(g, sizes) for g in groups.values()])
 
 
-def _mergeable(a: Pathway, b: Pathway) -> bool:
-    if isinstance(a.syn, AtPre) or isinstance(b.syn, AtPre) or a.post.name != b.post.name:
-        return False
-    return bool(eqx.tree_equal((a.syn, a.drive), (b.syn, b.drive)))
+def _signature(path: AbstractPathway, k: int):
+    """Equal for pathways that can share a synaptic state; `k` where there is no other."""
+    if not isinstance(path, PostPathway):
+        return k
+    leaves, tree = jtu.tree_flatten((path.syn, path.drive))
+    # Parameters of each target hold for its view only.
+    post = path.post if any(np.ndim(leaf) for leaf in leaves) else path.post.name
+    # A traced parameter is the same only if it is the same object.
+    hosts = [concrete(leaf) for leaf in leaves]
+    values = [
+        id(leaf) if h is None else (h.shape, h.dtype.str, h.tobytes())
+        for leaf, h in zip(leaves, hosts, strict=True)
+    ]
+    return post, tree, tuple(values)
 
 
-def _unite(group: list[Pathway], sizes: dict[str, int]) -> Pathway:
-    views = {path.post for path in group}
-    name = group[0].post.name
-    post = views.pop() if len(views) == 1 else View(name, 0, sizes[name])
-    by_pre: dict[str, list[tuple[Input, View]]] = {}
+def _unite(group: list[AbstractPathway], sizes: dict[str, int]) -> AbstractPathway:
+    first = group[0]
+    if len(group) == 1 or not isinstance(first, PostPathway):
+        return first
+    views = [path.post for path in group]
+    name = first.post.name
+    same = all(view == views[0] for view in views)
+    post = views[0] if same else Span(name, 0, sizes[name])
+    by_pre: dict[str, list[tuple[Input | DelayedInput, Span]]] = {}
     for path in group:
         for inp in path.inputs:
             by_pre.setdefault(inp.pre.name, []).append((inp, path.post))
@@ -52,33 +61,40 @@ def _unite(group: list[Pathway], sizes: dict[str, int]) -> Pathway:
         if len(parts) == 1 and parts[0][1] == post:
             inputs.append(parts[0][0])
         else:
-            inputs.append(_fuse(parts, View(pre_name, 0, sizes[pre_name]), post))
-    return Pathway(tuple(inputs), post, group[0].syn, group[0].drive)
+            inputs.append(_fuse(parts, Span(pre_name, 0, sizes[pre_name]), post))
+    return PostPathway(tuple(inputs), post, first.syn, first.drive)
 
 
-def _fuse(parts: list[tuple[Input, View]], pre: View, post: View) -> Input:
+def _fuse(
+    parts: list[tuple[Input | DelayedInput, Span]], pre: Span, post: Span
+) -> Input | DelayedInput:
     """One connectivity from the whole population `pre` to `post`, in place of several between
     views."""
     rows, columns, weights, delays = [], [], [], []
     for inp, view in parts:
-        delayed = isinstance(inp.comm, DelayedCSR)
+        delayed = isinstance(inp, DelayedInput)
         i, j, w = (inp.comm.csr if delayed else inp.comm).as_coo()
         rows.append(i + inp.pre.lo)
         columns.append(j + (view.lo - post.lo))
         weights.append(w)
-        delays.append(np.asarray(inp.comm.delay, float) if delayed else np.full(i.size, inp.delay))
+        delays.append(inp.comm.delays() if delayed else np.full(i.size, inp.delay))
     row, column, delay = map(np.concatenate, (rows, columns, delays))
     order = np.argsort(row, kind="stable")
     indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=pre.n))])
     csr = CSR(_weight(weights, rows, order), indptr, column[order].astype(np.int32), post.n)
-    if delay.size == 0 or (delay == delay[0]).all():
-        return Input(pre, csr, float(delay[0]) if delay.size else parts[0][0].delay or 0.0)
-    return Input(pre, DelayedCSR(csr, delay[order]), None)
+    common = {inp.delay for inp, _ in parts if isinstance(inp, Input)}
+    if len(common) == 1 and all(isinstance(inp, Input) for inp, _ in parts):
+        return Input(pre, csr, common.pop())
+    return DelayedInput(pre, DelayedCSR(csr, delay[order]))
 
 
 def _weight(weights, rows, order):
-    values = [concrete(w) for w in weights]
-    if all(v is not None and v.ndim == 0 and v == values[0] for v in values):
+    hosts = [h for w in weights if (h := concrete(w)) is not None]
+    if len(hosts) < len(weights):
+        each = [jnp.broadcast_to(w, r.shape) for w, r in zip(weights, rows, strict=True)]
+        return jnp.concatenate(each)[order]
+    if all(h.ndim == 0 and h == hosts[0] for h in hosts):
         return weights[0]
-    each = [jnp.broadcast_to(w, r.shape) for w, r in zip(weights, rows, strict=True)]
-    return jnp.concatenate(each)[order]
+    # On the host: there no shape needs compiling.
+    each = [np.broadcast_to(h, r.shape) for h, r in zip(hosts, rows, strict=True)]
+    return jnp.asarray(np.concatenate(each)[order])

@@ -14,18 +14,21 @@ projections changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ._check import step_counts, steps
-from ._core import AbstractDynamics, Tick, split
+from ._check import instance, time_step
+from ._core import AbstractDynamics, AbstractPopulation, AbstractSource, Tick, number_of, split
 from ._delay import Ring, emitted, ring_of
 from ._drive import Drives, OnView, as_drives
-from ._projection import Pathway, Projection, resolve
+from ._pathway import AbstractPathway, history_lengths
+from ._projection import Projection, resolve
 from .ops import Spikes, after
 
 
@@ -40,10 +43,10 @@ class NetworkState(eqx.Module):
     populations: dict[str, PyTree]
     synapses: tuple[PyTree, ...]
     history: dict[str, Ring]
-    arrivals: tuple[tuple[Array | None, ...], ...]
+    arrivals: tuple[tuple[PyTree, ...], ...]
 
 
-class Network(AbstractDynamics[NetworkState, Mapping[str, object], dict[str, Array | Spikes]]):
+class Network(AbstractDynamics[NetworkState, Mapping[str, Any], dict[str, Array | Spikes]]):
     """Populations and the projections between them.
 
     **Arguments:**
@@ -63,44 +66,41 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, object], dict[str, Arr
     other sizes.
     """
 
-    populations: dict[str, AbstractDynamics]
-    pathways: tuple[Pathway, ...]
+    populations: dict[str, AbstractPopulation]
+    pathways: tuple[AbstractPathway, ...]
 
     def __init__(
         self,
-        populations: Mapping[str, AbstractDynamics],
-        projections: Sequence[Projection | Pathway] = (),
+        populations: Mapping[str, AbstractPopulation],
+        projections: Sequence[Projection | AbstractPathway] = (),
     ):
+        instance("populations", populations, Mapping)
+        for name, population in populations.items():
+            instance("populations: name", name, str)
+            instance(f"populations[{name!r}]", population, AbstractPopulation)
         self.populations = dict(populations)
         sizes = {name: p.n for name, p in self.populations.items()}
+        instance("projections", projections, Sequence)
         self.pathways = tuple(resolve(p, sizes) for p in projections)
+        for path in self.pathways:
+            if isinstance(self.populations[path.post.name], AbstractSource):
+                raise TypeError(f"post: {path.post.name!r} is a source, which takes no input.")
 
     def init(self, *, dt, key=None):
+        dt = time_step(dt)
         populations = {
-            name: p.init(dt=dt, key=split(key, k))
-            for k, (name, p) in enumerate(self.populations.items())
+            name: p.init(dt=dt, key=split(key, number_of(name)))
+            for name, p in self.populations.items()
         }
-        synapses, arrivals, longest = [], [], {}
-        for path in self.pathways:
-            dtype = path.inputs[0].comm.weight.dtype
-            synapses.append(path.syn.init(path.n_state, dtype))
-            rings = []
-            for inp in path.inputs:
-                if inp.delay is None:
-                    length = steps("delay", inp.comm.max_delay, dt) if inp.comm.max_delay else 1
-                    step_counts("delay", inp.comm.delay, dt, np.int32, at_least=1)
-                    rings.append(inp.comm.ring(length, dtype))
-                else:
-                    age = steps("delay", inp.delay, dt, at_least=1)
-                    longest[inp.pre.name] = max(age, longest.get(inp.pre.name, 0))
-                    rings.append(None)
-            arrivals.append(tuple(rings))
-        like = eqx.filter_eval_shape(lambda: self._emissions(populations, dt, key))
+        inits = [path.init(dt) for path in self.pathways]
+        longest = history_lengths(self.pathways, dt)
+        like = eqx.filter_eval_shape(lambda: self._emissions(populations, dt))
         history = {name: ring_of(n, like[name]) for name, n in longest.items()}
-        return NetworkState(populations, tuple(synapses), history, tuple(arrivals))
+        synapses, arrivals = tuple(syn for syn, _ in inits), tuple(rings for _, rings in inits)
+        return NetworkState(populations, synapses, history, arrivals)
 
-    def _emissions(self, states, dt, key):
-        tick = Tick(jnp.zeros((), jnp.int32), dt, key)
+    def _emissions(self, states, dt):
+        tick = Tick(jnp.zeros((), jnp.int32), dt, jr.key(0))
         return {
             name: emitted(p.step(states[name], Drives(), tick)[1])
             for name, p in self.populations.items()
@@ -108,23 +108,28 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, object], dict[str, Arr
 
     def step(self, state, x, tick):
         check_inputs(self.populations, x)
+        lengths = {name: ring.length for name, ring in state.history.items()}
+        if lengths != history_lengths(self.pathways, tick.dt):
+            raise ValueError(
+                f"state: made for other delays or another dt than {tick.dt} ms; write "
+                f"state = network.init(dt={tick.dt}, key=...)."
+            )
         # 1. and 2. integrate with the synaptic variables of now, and emit.
-        populations, out, raw = {}, {}, {}
-        for k, (name, population) in enumerate(self.populations.items()):
+        populations, out = {}, {}
+        for name, population in self.populations.items():
             drives = as_drives(x.get(name, 0.0))
             for path, syn in zip(self.pathways, state.synapses, strict=True):
                 if path.post.name == name:
                     drive = OnView(path.drive, path.conductance(syn), path.post.lo, path.post.hi)
                     drives = drives + Drives((drive,))
-            populations[name], raw[name] = population.step(
-                state.populations[name], drives, tick.fold(k)
+            populations[name], spikes = population.step(
+                state.populations[name], drives, tick.fold(number_of(name))
             )
-            out[name] = emitted(raw[name])
+            out[name] = emitted(spikes)
         # 3. flow, then receive what is due.
         synapses, arrivals = [], []
         for path, syn, rings in zip(self.pathways, state.synapses, state.arrivals, strict=True):
-            done = jtu.tree_leaves(populations[path.post.name])[:1]
-            syn = jtu.tree_map(lambda a: after(a, done[0]) if done else a, syn)  # noqa: B023
+            syn = _after(syn, populations[path.post.name])
             syn, rings = path.deliver(syn, rings, state.history, out, tick)
             synapses.append(syn)
             arrivals.append(rings)
@@ -132,7 +137,13 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, object], dict[str, Arr
         return NetworkState(populations, tuple(synapses), history, tuple(arrivals)), out
 
 
-def check_inputs(populations: Mapping[str, AbstractDynamics], x) -> None:
+def _after(synapses: PyTree, population: PyTree) -> PyTree:
+    """The synaptic state, not touched before the population that reads it is done."""
+    leaves = jtu.tree_leaves(population)
+    return jtu.tree_map(lambda a: after(a, leaves[0]), synapses) if leaves else synapses
+
+
+def check_inputs(populations: Mapping[str, AbstractPopulation], x) -> None:
     """Refuses inputs for unknown populations or of another size."""
     if not isinstance(x, Mapping):
         raise TypeError(
@@ -142,8 +153,12 @@ def check_inputs(populations: Mapping[str, AbstractDynamics], x) -> None:
     for name, value in x.items():
         if name not in populations:
             raise KeyError(f"inputs: unknown population {name!r}; there are {sorted(populations)}.")
-        shape = np.shape(value) if not callable(value) else ()
-        n = populations[name].n
+        if isinstance(populations[name], AbstractSource):
+            raise TypeError(f"inputs: {name!r} is a source, which takes no input.")
+        if callable(value):
+            continue
+        instance(f"inputs[{name!r}]", value, Array, np.ndarray, np.number, int, float)
+        shape, n = np.shape(value), populations[name].n
         if shape not in ((), (n,)):
             raise ValueError(
                 f"inputs[{name!r}]: shape {shape}; it must be one number or ({n},), one a neuron."

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, PyTree
 
-from ._combine import as_floats, check_linear
-from ._core import Tick
-from ._delay import Ring
+from ._check import instance, number
+from ._combine import check_linear
 from ._drive import AbstractDrive
-from .ops import CSR, AbstractOperator, DelayedCSR, Spikes
-from .synapse import AbstractSynapse
+from ._pathway import AbstractPathway, DelayedInput, Input, PostPathway, PrePathway, Span
+from .ops import CSR, AbstractOperator, DelayedCSR
+from .synapse import AbstractLinearSynapse, AbstractSynapse
 
 
 class View(eqx.Module):
@@ -34,14 +33,8 @@ class View(eqx.Module):
         stop = None if index.stop is None else operator.index(index.stop)
         return View(self.name, operator.index(index.start or 0), stop)
 
-    @property
-    def n(self) -> int:
-        """The number of neurons (of a view whose population is known)."""
-        assert self.hi is not None
-        return self.hi - self.lo
-
-    def within(self, sizes: Mapping[str, int], role: str) -> "View":
-        """The view with its end known."""
+    def within(self, sizes: Mapping[str, int], role: str) -> "Span":
+        """The view of a population whose size is known."""
         if self.name not in sizes:
             raise KeyError(f"{role}: unknown population {self.name!r}; there are {sorted(sizes)}.")
         n = sizes[self.name]
@@ -51,7 +44,7 @@ class View(eqx.Module):
                 f"{role}: View({self.name!r})[{self.lo}:{hi}], but the population has {n} neurons; "
                 f"bounds must ascend within [0, {n}]."
             )
-        return View(self.name, self.lo, hi)
+        return Span(self.name, self.lo, hi)
 
 
 class AtPre(eqx.Module):
@@ -81,91 +74,30 @@ class Projection(eqx.Module):
     pre: View
     post: View
     comm: AbstractOperator | Callable
-    syn: AbstractSynapse | AtPre
+    syn: AbstractLinearSynapse | AtPre
     drive: AbstractDrive
     delay: float | np.ndarray = eqx.field(static=True)
 
     def __init__(self, pre, post, comm, syn, drive, delay):
         self.pre = View(pre) if isinstance(pre, str) else pre
         self.post = View(post) if isinstance(post, str) else post
+        instance("pre", self.pre, View)
+        instance("post", self.post, View)
+        instance("comm", comm, AbstractOperator, Callable)
+        instance("drive", drive, AbstractDrive)
         if not isinstance(syn, AtPre):
             check_linear(syn)
         self.comm, self.syn, self.drive = comm, syn, drive
-        self.delay = delay if np.ndim(delay) else float(delay)
+        self.delay = np.asarray(delay) if np.ndim(delay) else number("delay", delay)
 
 
-class Input(eqx.Module):
-    """One source of a pathway: a view, a connectivity, and a delay (ms; None where the connectivity
-    has it)."""
-
-    pre: View
-    comm: AbstractOperator | DelayedCSR
-    delay: float | None = eqx.field(static=True)
-
-
-class Pathway(eqx.Module):
-    """Inputs that share one synaptic state and one drive."""
-
-    inputs: tuple[Input, ...]
-    post: View
-    syn: AbstractSynapse | AtPre
-    drive: AbstractDrive
-
-    @property
-    def n_state(self) -> int:
-        """How many synaptic variables there are."""
-        return self.inputs[0].pre.n if isinstance(self.syn, AtPre) else self.post.n
-
-    @property
-    def kinetics(self) -> AbstractSynapse:
-        """The synapse, on whichever side."""
-        return self.syn.syn if isinstance(self.syn, AtPre) else self.syn
-
-    def conductance(self, state: PyTree) -> Array:
-        """The synaptic variable of each target."""
-        g = self.kinetics.output(state)
-        return self.inputs[0].comm.mv(g) if isinstance(self.syn, AtPre) else g
-
-    def deliver(
-        self,
-        state: PyTree,
-        arrivals: tuple[Array | None, ...],
-        history: Mapping[str, Ring],
-        out: Mapping[str, Array | Spikes],
-        tick: Tick,
-    ) -> tuple[PyTree, tuple[Array | None, ...]]:
-        """The synaptic state a step later, with the spikes that are due."""
-        state = self.kinetics.flow(state, tick)
-        rings = []
-
-        def add(g):
-            for inp, ring in zip(self.inputs, arrivals, strict=True):
-                view = slice(inp.pre.lo, inp.pre.hi)
-                if inp.delay is not None:
-                    age = int(np.floor(inp.delay / tick.dt + 0.5))
-                    s = history[inp.pre.name].read(tick, age)[view]
-                    g = (
-                        g + as_floats(s, g.dtype)
-                        if isinstance(self.syn, AtPre)
-                        else inp.comm.mv_add(g, s)
-                    )
-                else:
-                    due, ring = inp.comm.due(ring, tick.i)
-                    g = g + due
-                    ring = inp.comm.send(ring, out[inp.pre.name][view], tick.i, tick.dt)
-                rings.append(ring)
-            return g
-
-        state = self.kinetics.receive(state, add)
-        return state, tuple(rings)
-
-
-def resolve(projection: Projection | Pathway, sizes: Mapping[str, int]) -> Pathway:
+def resolve(projection: Projection | AbstractPathway, sizes: Mapping[str, int]) -> AbstractPathway:
     """The pathway of a projection, once the sizes of the populations are known."""
-    if isinstance(projection, Pathway):
+    if isinstance(projection, AbstractPathway):
         return projection
+    instance("projections", projection, Projection)
     pre, post = projection.pre.within(sizes, "pre"), projection.post.within(sizes, "post")
-    comm = projection.comm
+    comm, syn, drive = projection.comm, projection.syn, projection.drive
     if not isinstance(comm, AbstractOperator):
         comm = comm(pre.n, post.n, same=pre == post)
     if comm.shape != (pre.n, post.n):
@@ -174,10 +106,14 @@ def resolve(projection: Projection | Pathway, sizes: Mapping[str, int]) -> Pathw
             f"{pre.name!r} to {post.name!r} is {(pre.n, post.n)}."
         )
     delay = projection.delay
-    if isinstance(delay, np.ndarray):
-        if not isinstance(comm, CSR):
-            raise TypeError(
-                f"delay: one a synapse, but comm is {type(comm).__name__}; that needs an ops.CSR."
-            )
-        comm, delay = DelayedCSR(comm, delay), None
-    return Pathway((Input(pre, comm, delay),), post, projection.syn, projection.drive)
+    if isinstance(delay, float):
+        inp = Input(pre, comm, delay)
+        if isinstance(syn, AtPre):
+            return PrePathway((inp,), post, syn.syn, drive)
+        return PostPathway((inp,), post, syn, drive)
+    if isinstance(syn, AtPre) or not isinstance(comm, CSR):
+        raise TypeError(
+            f"delay: one a synapse needs an ops.CSR and linear kinetics, but comm is "
+            f"{type(comm).__name__} and syn is {type(syn).__name__}; or give one delay, delay=1.0."
+        )
+    return PostPathway((DelayedInput(pre, DelayedCSR(comm, delay)),), post, syn, drive)

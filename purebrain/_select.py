@@ -22,12 +22,21 @@ def cast(model: PyTree, dtype) -> PyTree:
     **Raises:** `ValueError` for float64 while JAX's 64-bit mode is off: JAX would give float32,
     silently.
     """
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype: {dtype!r}; it must be a floating type, such as jnp.float32.")
     if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
         raise ValueError(
             f"dtype: {jnp.dtype(dtype)} needs JAX's 64-bit mode, which is off; first write "
             'jax.config.update("jax_enable_x64", True).'
         )
-    return jtu.tree_map(lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a, model)
+
+    def one(a):
+        if isinstance(a, jax.ShapeDtypeStruct):
+            floating = jnp.issubdtype(a.dtype, jnp.floating)
+            return jax.ShapeDtypeStruct(a.shape, dtype) if floating else a
+        return a.astype(dtype) if eqx.is_inexact_array(a) else a
+
+    return jtu.tree_map(one, model)
 
 
 def where_spec(tree: PyTree, where, value=True, other=False) -> PyTree:

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from ._adjoint import AbstractAdjoint, Direct
-from ._check import steps, time_step
+from ._check import concrete, instance, one_key, steps, time_step
 from ._core import AbstractDynamics, Tick
 from ._progress import progress_hook
 
@@ -92,10 +92,17 @@ def simulate(
     """
     dt = time_step(dt)
     length = steps("duration", duration, dt)
-    i0 = _start(i0)
-    if isinstance(inputs, Series):
-        _check_series(inputs, i0, length)
+    i0 = _start(i0, length)
     adjoint = Direct() if adjoint is None else adjoint
+    one_key(key)
+    instance("model", model, AbstractDynamics)
+    instance("adjoint", adjoint, AbstractAdjoint)
+    instance("save", save, Callable)
+    if isinstance(inputs, Series):
+        i0 = _check_series(inputs, i0, length)
+    elif not callable(inputs):
+        # A Python number would be a constant of the compiled code, compiled anew for every other.
+        inputs = jtu.tree_map(lambda a: jnp.asarray(a) if isinstance(a, int | float) else a, inputs)
     hook = progress_hook(length) if progress else None
     out = _run(model, state, inputs, dt, length, i0, key, save, adjoint, hook, check_finite)
     run, first_bad = out
@@ -106,8 +113,8 @@ def simulate(
 
 @eqx.filter_jit
 def _run(model, state, inputs, dt, length, i0, key, save, adjoint, hook, check_finite):
-    _check_state(model, state, inputs, dt, i0, key)
     feed = inputs if callable(inputs) else lambda tick: inputs
+    _check_state(model, state, feed, Tick(i0, dt, key))
     floats = [eqx.is_inexact_array(leaf) for leaf in jtu.tree_leaves(state)]
     unset = jnp.full(sum(floats), -1, jnp.int32) if check_finite else None
 
@@ -117,7 +124,7 @@ def _run(model, state, inputs, dt, length, i0, key, save, adjoint, hook, check_f
         state, out = model.step(state, feed(tick), tick)
         if check_finite:
             leaves = [a for a, f in zip(jtu.tree_leaves(state), floats, strict=True) if f]
-            bad = jnp.stack([~jnp.isfinite(a).all() for a in leaves])
+            bad = jnp.array([~jnp.isfinite(a).all() for a in leaves], bool)
             first_bad = jnp.where(bad & (first_bad < 0), i.astype(jnp.int32), first_bad)
         if hook is not None:
             hook(i - i0)
@@ -127,55 +134,75 @@ def _run(model, state, inputs, dt, length, i0, key, save, adjoint, hook, check_f
     return Run(state, i, saved, dt), first_bad
 
 
-def _start(i0) -> Array:
-    if not eqx.is_array(i0) and not (isinstance(i0, int) and i0 >= 0):
-        raise ValueError(f"i0: {i0!r}; it must be a step, a whole number >= 0, such as run.i.")
+def _start(i0, length: int) -> Array:
+    if np.shape(i0) or not np.issubdtype(getattr(i0, "dtype", type(i0)), np.integer):
+        raise TypeError(f"i0: {i0!r}; it must be a step, a whole number such as run.i.")
+    host, last = concrete(i0), np.iinfo(np.int32).max
+    if length > last or (host is not None and not 0 <= host <= last - length):
+        raise ValueError(
+            f"i0: {i0}, for {length} steps; the first and the last step must be in [0, {last}]."
+        )
     return jnp.asarray(i0, jnp.int32)
 
 
-def _check_series(series: Series, i0, length) -> None:
+def _check_series(series: Series, i0: Array, length: int) -> Array:
+    """`i0`, once it is known that the series have all steps from there on."""
     for path, a in jtu.tree_leaves_with_path(series.values):
-        stop = None if isinstance(i0, jax.core.Tracer) else int(i0) + length
-        if a.ndim == 0 or (stop is not None and a.shape[0] < stop):
+        if a.ndim == 0:
             raise ValueError(
-                f"inputs{jtu.keystr(path)}: shape {a.shape}, but the run goes to step {stop}; the "
-                "first axis is time and must have at least as many entries."
+                f"inputs{jtu.keystr(path)}: one number, but the first axis of a Series is time; "
+                f"write it without Series."
             )
-
-
-def _check_state(model, state, inputs, dt, i0, key) -> None:
-    """Refuses the state of another model: the step must give back what it was given."""
-    tick = Tick(i0, dt, key)
-    feed = inputs if callable(inputs) else lambda tick: inputs
-    old = jtu.tree_structure(state)
-    try:
-        new = eqx.filter_eval_shape(lambda s: model.step(s, feed(tick), tick)[0], state)
-    except (AttributeError, IndexError) as error:
-        raise ValueError(
-            f"state: {type(state).__name__} is none of this {type(model).__name__} ({error}); "
-            f"write state = model.init(dt={dt}, key=...)."
-        ) from error
-    if jtu.tree_structure(new) != old:
-        raise ValueError(
-            f"state: of another model than this {type(model).__name__}; write "
-            f"state = model.init(dt={dt}, key=...)."
+        message = (
+            f"inputs{jtu.keystr(path)}: {a.shape[0]} steps, but the run of {length} steps "
+            f"goes on to step {{}}; the first axis is time, entry i is for step i."
         )
-    for (path, a), b in zip(jtu.tree_leaves_with_path(state), jtu.tree_leaves(new), strict=True):
-        if (jnp.shape(a), jnp.result_type(a)) != (b.shape, b.dtype):
+        host = concrete(i0)
+        if host is None:
+            i0 = eqx.error_if(i0, i0 + length > a.shape[0], message.format("i0 + the duration"))
+        elif host + length > a.shape[0]:
+            raise ValueError(message.format(host + length))
+    return i0
+
+
+def _check_state(model, state, feed, tick: Tick) -> None:
+    """Refuses the state of another model, and a model that makes a state of another kind."""
+    advice = f"write state = model.init(dt={tick.dt}, key=...)."
+    given = _kinds(lambda: state)
+    own = _kinds(lambda: model.init(dt=tick.dt, key=jr.key(0)))
+    for path in given | own:
+        if given.get(path) != own.get(path):
             raise ValueError(
-                f"state{jtu.keystr(path)}: {jnp.result_type(a)}{list(jnp.shape(a))}, but a step "
-                f"makes it "
-                f"{b.dtype}{list(b.shape)}; is it of another model, dt or precision?"
+                f"state{path}: {given.get(path, 'nothing')}, but this {type(model).__name__} at "
+                f"dt = {tick.dt} ms has {own.get(path, 'nothing')}; is it of another model, dt or "
+                f"precision? If so {advice}"
             )
+    new = _kinds(lambda: model.step(state, feed(tick), tick)[0])
+    for path in given | new:
+        if given.get(path) != new.get(path):
+            raise TypeError(
+                f"state{path}: {given.get(path, 'nothing')}, but a step of this "
+                f"{type(model).__name__} makes it {new.get(path, 'nothing')}; `step` must keep "
+                f"shapes and dtypes."
+            )
+
+
+def _kinds(make) -> dict[str, str]:
+    """The shape and dtype of every array of a pytree, by path."""
+    leaves = jtu.tree_leaves_with_path(eqx.filter_eval_shape(make))
+    is_array = lambda a: hasattr(a, "dtype") or isinstance(a, int | float)  # noqa: E731
+    show = lambda a: f"{jnp.result_type(a)}{list(jnp.shape(a))}" if is_array(a) else repr(a)  # noqa: E731
+    return {jtu.keystr(path): show(a) for path, a in leaves}
 
 
 def _report(run: Run, first_bad) -> Run:
     paths = [
         jtu.keystr(p) for p, a in jtu.tree_leaves_with_path(run.state) if eqx.is_inexact_array(a)
     ]
-    if isinstance(first_bad, jax.core.Tracer):
-        message = f"not finite: one of {', '.join(paths)}"
-        return eqx.error_if(run, jnp.any(first_bad >= 0), message)
+    if isinstance(first_bad, Tracer):
+        order = jnp.where(first_bad < 0, jnp.iinfo(jnp.int32).max, first_bad)
+        messages = [f"not finite: state{p}" for p in paths]
+        return eqx.branched_error_if(run, jnp.any(first_bad >= 0), jnp.argmin(order), messages)
     steps_bad = np.asarray(first_bad)
     if (steps_bad >= 0).any():
         first = int(steps_bad[steps_bad >= 0].min())

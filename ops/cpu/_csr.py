@@ -88,9 +88,8 @@ def kernels(targets) -> Kernels:
                 terms = jnp.where(inside, terms, jnp.zeros((), x.dtype))
                 if not layout.synapses:
                     return out.at[b].add(jnp.sum(terms))
-                return lax.dynamic_update_slice(
-                    out, lax.dynamic_slice(out, (b, p), (1, layout.width)) + terms, (b, p)
-                )
+                old = lax.dynamic_slice(out, (b, p), (1, layout.width))
+                return lax.dynamic_update_slice(out, old + terms[None], (b, p))
 
             return _for_each_slice(layout, indptr, i, add, out)
 

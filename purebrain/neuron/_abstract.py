@@ -8,17 +8,24 @@ import diffrax as dfx
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from .._core import AbstractDynamics, Tick
+from .._core import AbstractPopulation, Tick
 from .._drive import Drives, as_drives
 from ..ops import materialize
 from ..surrogate import AbstractSpike
 
-S = TypeVar("S")
+
+class NeuronState(eqx.Module):
+    """A state with the membrane potential `v`, mV, (n,)."""
+
+    v: eqx.AbstractVar[Float[Array, " n"]]
 
 
-class AbstractNeuron(AbstractDynamics[S, Drives, Array]):
+S = TypeVar("S", bound=NeuronState)
+
+
+class AbstractNeuron(AbstractPopulation[S, Drives, Array]):
     """A population of `n` spiking neurons: a vector field, a threshold and a reset.
 
     The state has a leaf `v`, the membrane potential (mV), shape (n,). `step` is written here, once:

@@ -4,16 +4,16 @@ import diffrax as dfx
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from .._check import below, positive
-from .._core import param
+from .._check import below, parameters, positive
+from .._core import as_param
 from .._init import Initial, initial
 from ..solvers import ExpEuler
 from ..surrogate import AbstractSpike, SuperSpike
-from ._abstract import AbstractNeuron
+from ._abstract import AbstractNeuron, NeuronState
 from ._reset import AbstractReset, HardReset
 
 
-class LIFState(eqx.Module):
+class LIFState(NeuronState):
     """`v`: the membrane potential, mV, (n,)."""
 
     v: Float[Array, " n"]
@@ -47,16 +47,17 @@ class LIF(AbstractNeuron):
     """
 
     n: int = eqx.field(static=True)
-    tau: Float[Array, "..."] = param(default=20.0)
-    v_rest: Float[Array, "..."] = param(default=-60.0)
-    v_th: Float[Array, "..."] = param(default=-50.0)
-    v_reset: Float[Array, "..."] = param(default=-60.0)
+    tau: Float[Array, "..."] = eqx.field(converter=as_param, default=20.0)
+    v_rest: Float[Array, "..."] = eqx.field(converter=as_param, default=-60.0)
+    v_th: Float[Array, "..."] = eqx.field(converter=as_param, default=-50.0)
+    v_reset: Float[Array, "..."] = eqx.field(converter=as_param, default=-60.0)
     v_init: Initial | None = None
     spike: AbstractSpike = eqx.field(default_factory=SuperSpike)
     reset_rule: AbstractReset = HardReset()
     solver: dfx.AbstractSolver = ExpEuler()
 
     def __check_init__(self):
+        parameters(self, self.n)
         positive("tau", self.tau)
         below("v_reset", self.v_reset, "v_th", self.v_th)
 

@@ -4,14 +4,14 @@ from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
-from .._check import step_counts
-from .._core import AbstractDynamics, param
+from .._check import parameters, step_counts
+from .._core import AbstractPopulation, as_param
 from ..ops import materialize
-from ._abstract import AbstractNeuron, integrate
+from ._abstract import AbstractNeuron, NeuronState, integrate
 
-S = TypeVar("S")
+S = TypeVar("S", bound=NeuronState)
 
 
 class RefractoryState(eqx.Module, Generic[S]):
@@ -21,7 +21,7 @@ class RefractoryState(eqx.Module, Generic[S]):
     count: Int[Array, " n"]
 
 
-class Refractory(AbstractDynamics[RefractoryState[S], object, Array]):
+class Refractory(AbstractPopulation[RefractoryState[S], object, Array]):
     """Holds a neuron's potential for `tau_ref` after each of its spikes; its other variables go on.
 
     The countdown is an integer: tau_ref / dt steps are held, the next is integrated again, whatever
@@ -37,12 +37,12 @@ class Refractory(AbstractDynamics[RefractoryState[S], object, Array]):
     """
 
     neuron: AbstractNeuron[S]
-    tau_ref: Float[Array, "..."] = param()
+    tau_ref: Float[Array, "..."]
+    n: int = eqx.field(static=True)
 
-    @property
-    def n(self) -> int:
-        """The number of neurons."""
-        return self.neuron.n
+    def __init__(self, neuron: AbstractNeuron[S], tau_ref: ArrayLike):
+        self.neuron, self.tau_ref, self.n = neuron, as_param(tau_ref), neuron.n
+        parameters(self, self.n)
 
     def _steps(self, dt):
         return step_counts("tau_ref", self.tau_ref, dt, jnp.int16)
@@ -59,5 +59,5 @@ class Refractory(AbstractDynamics[RefractoryState[S], object, Array]):
         s = self.neuron.fire(before, after)
         s = s & ~held if s.dtype == bool else jnp.where(held, 0, s)
         steps = jnp.floor(self.tau_ref / tick.dt + 0.5).astype(jnp.int16)
-        count = jnp.where(s != 0, steps, state.count - held.astype(jnp.int16))
+        count = jnp.where(s.astype(bool), steps, state.count - held.astype(jnp.int16))
         return RefractoryState(self.neuron.reset(after, s), count), s

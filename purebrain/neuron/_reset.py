@@ -5,6 +5,7 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array
 
 
 class AbstractReset(eqx.Module):
@@ -17,7 +18,7 @@ class AbstractReset(eqx.Module):
     detach: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
-    def __call__(self, v, s, v_th, v_reset):
+    def __call__(self, v, s, v_th, v_reset) -> Array:
         """The potential after the spikes `s`, boolean or 0 and 1."""
 
 
@@ -28,7 +29,7 @@ class HardReset(AbstractReset):
 
     def __call__(self, v, s, v_th, v_reset):
         if self.detach or s.dtype == bool:
-            return jnp.where(lax.stop_gradient(s) != 0, v_reset.astype(v.dtype), v)
+            return jnp.where(lax.stop_gradient(s).astype(bool), v_reset.astype(v.dtype), v)
         return v + s * (v_reset - v)
 
 

@@ -6,15 +6,15 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from .._check import positive
-from .._core import param
+from .._check import parameters, positive
+from .._core import as_param
 from .._init import Initial, initial
 from ..solvers import ExpEuler, x_over_expm1
 from ..surrogate import AbstractSpike, SuperSpike
-from ._abstract import AbstractNeuron
+from ._abstract import AbstractNeuron, NeuronState
 
 
-class TraubMilesState(eqx.Module):
+class TraubMilesState(NeuronState):
     """`v`: the potential, mV; `m`, `h`, `n`: the gates of the sodium and potassium channel; all
     (n,)."""
 
@@ -40,7 +40,7 @@ class TraubMiles(AbstractNeuron):
 
     **Arguments:**
 
-    - `size`: the number of neurons.
+    - `n`: the number of neurons.
     - `c_m`: capacitance, pF; `g_l`, `g_na`, `g_k`: conductances, nS; `e_l`, `e_na`, `e_k`: reversal
       potentials, mV; `v_t`: the shift of the rates, mV; `v_th`: where spikes are counted, mV.
     - `v_init`, `m_init`, `h_init`, `n_init`: initial values: a number, an array or a distribution;
@@ -54,17 +54,17 @@ class TraubMiles(AbstractNeuron):
     J. Comput. Neurosci. 23, benchmark 3.
     """
 
-    size: int = eqx.field(static=True)
-    c_m: Float[Array, "..."] = param(default=200.0)
-    g_l: Float[Array, "..."] = param(default=10.0)
-    g_na: Float[Array, "..."] = param(default=20_000.0)
-    g_k: Float[Array, "..."] = param(default=6_000.0)
-    e_l: Float[Array, "..."] = param(default=-60.0)
-    e_na: Float[Array, "..."] = param(default=50.0)
-    e_k: Float[Array, "..."] = param(default=-90.0)
-    v_t: Float[Array, "..."] = param(default=-63.0)
-    v_th: Float[Array, "..."] = param(default=-20.0)
-    v_scale: Float[Array, "..."] = param(default=20.0)
+    n: int = eqx.field(static=True)
+    c_m: Float[Array, "..."] = eqx.field(converter=as_param, default=200.0)
+    g_l: Float[Array, "..."] = eqx.field(converter=as_param, default=10.0)
+    g_na: Float[Array, "..."] = eqx.field(converter=as_param, default=20_000.0)
+    g_k: Float[Array, "..."] = eqx.field(converter=as_param, default=6_000.0)
+    e_l: Float[Array, "..."] = eqx.field(converter=as_param, default=-60.0)
+    e_na: Float[Array, "..."] = eqx.field(converter=as_param, default=50.0)
+    e_k: Float[Array, "..."] = eqx.field(converter=as_param, default=-90.0)
+    v_t: Float[Array, "..."] = eqx.field(converter=as_param, default=-63.0)
+    v_th: Float[Array, "..."] = eqx.field(converter=as_param, default=-20.0)
+    v_scale: Float[Array, "..."] = eqx.field(converter=as_param, default=20.0)
     v_init: Initial | None = None
     m_init: Initial = 0.0
     h_init: Initial = 0.0
@@ -73,20 +73,16 @@ class TraubMiles(AbstractNeuron):
     solver: dfx.AbstractSolver = ExpEuler()
 
     def __check_init__(self):
+        parameters(self, self.n)
         positive("c_m", self.c_m, "pF")
         positive("v_scale", self.v_scale, "mV")
-
-    @property
-    def n(self) -> int:
-        """The number of neurons."""
-        return self.size
 
     def init(self, *, dt, key=None):
         starts = dict(v_init=self.e_l if self.v_init is None else self.v_init)
         starts |= dict(m_init=self.m_init, h_init=self.h_init, n_init=self.n_init)
         keys = [None] * len(starts) if key is None else jr.split(key, len(starts))
         values = [
-            initial(name, start, self.size, self.e_l.dtype, k)
+            initial(name, start, self.n, self.e_l.dtype, k)
             for (name, start), k in zip(starts.items(), keys, strict=True)
         ]
         return TraubMilesState(*values)

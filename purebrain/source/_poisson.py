@@ -3,17 +3,16 @@
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._check import concrete
-from .._core import AbstractDynamics, param
+from .._check import concrete, parameters
+from .._core import AbstractSource, as_param
 
 CHUNK = 32  # points drawn at once
 
 
-class PoissonSource(AbstractDynamics[tuple[()], object, Array]):
+class PoissonSource(AbstractSource[tuple[()], Array]):
     """Independent Poisson spike trains. Each step's output is the true count of each neuron, a
     float.
 
@@ -32,16 +31,13 @@ class PoissonSource(AbstractDynamics[tuple[()], object, Array]):
     """
 
     n: int = eqx.field(static=True)
-    rate: Float[Array, "..."] = param()
+    rate: Float[Array, "..."] = eqx.field(converter=as_param)
 
     def __check_init__(self):
+        parameters(self, self.n)
         host = concrete(self.rate)
-        if host is not None and not (np.isfinite(host) & (host >= 0)).all():
-            raise ValueError(f"rate: {host} Hz; it must be finite and not negative.")
-        if self.rate.shape not in ((), (self.n,)):
-            raise ValueError(
-                f"rate: shape {self.rate.shape}; it must be one number or ({self.n},)."
-            )
+        if host is not None and not (host >= 0).all():
+            raise ValueError(f"rate: {host} Hz; it must not be negative.")
 
     def init(self, *, dt, key=None):
         return ()

@@ -1,8 +1,9 @@
 import math
 
+import equinox as eqx
 from jaxtyping import Array, Float
 
-from .._core import param
+from .._core import as_param
 from ._abstract import AbstractSurrogate
 
 
@@ -14,7 +15,7 @@ class ArcTan(AbstractSurrogate):
     Fang et al. (2021), Incorporating learnable membrane time constant, ICCV.
     """
 
-    alpha: Float[Array, ""] = param(default=2.0)
+    alpha: Float[Array, ""] = eqx.field(converter=as_param, default=2.0)
 
     def derivative(self, x):
         return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * x) ** 2)

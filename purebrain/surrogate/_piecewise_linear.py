@@ -1,7 +1,8 @@
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._core import param
+from .._core import as_param
 from ._abstract import AbstractSurrogate
 
 
@@ -13,8 +14,8 @@ class PiecewiseLinear(AbstractSurrogate):
     Bellec et al. (2018), Long short-term memory in networks of spiking neurons, NeurIPS.
     """
 
-    height: Float[Array, ""] = param(default=0.3)
-    width: Float[Array, ""] = param(default=1.0)
+    height: Float[Array, ""] = eqx.field(converter=as_param, default=0.3)
+    width: Float[Array, ""] = eqx.field(converter=as_param, default=1.0)
 
     def derivative(self, x):
         return self.height * jnp.maximum(0, 1 - jnp.abs(x) / self.width)

@@ -1,7 +1,8 @@
+import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from .._core import param
+from .._core import as_param
 from ._abstract import AbstractSurrogate
 
 
@@ -13,8 +14,8 @@ class Sigmoid(AbstractSurrogate):
     Zenke and Vogels (2021), Neural Computation 33.
     """
 
-    beta: Float[Array, ""] = param(default=4.0)
+    beta: Float[Array, ""] = eqx.field(converter=as_param, default=4.0)
 
     def derivative(self, x):
-        s = jax.nn.sigmoid(self.beta * x)
-        return self.beta * s * (1 - s)
+        # Not s (1 - s): above threshold 1 - s has no digits left, and the tail would be lost.
+        return self.beta * jax.nn.sigmoid(self.beta * x) * jax.nn.sigmoid(-self.beta * x)

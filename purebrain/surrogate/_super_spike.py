@@ -1,7 +1,8 @@
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._core import param
+from .._core import as_param
 from ._abstract import AbstractSurrogate
 
 
@@ -13,7 +14,7 @@ class SuperSpike(AbstractSurrogate):
     Zenke and Ganguli (2018), SuperSpike, Neural Computation 30.
     """
 
-    beta: Float[Array, ""] = param(default=10.0)
+    beta: Float[Array, ""] = eqx.field(converter=as_param, default=10.0)
 
     def derivative(self, x):
         return 1 / (1 + self.beta * jnp.abs(x)) ** 2

@@ -1,10 +1,11 @@
 """The exponential synapse."""
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._check import positive
-from .._core import param
+from .._check import parameters, positive
+from .._core import as_param
 from ._abstract import AbstractLinearSynapse
 
 
@@ -20,12 +21,13 @@ class Exponential(AbstractLinearSynapse):
     Destexhe, Mainen, Sejnowski (1994), J. Comput. Neurosci. 1.
     """
 
-    tau: Float[Array, "..."] = param()
+    tau: Float[Array, "..."] = eqx.field(converter=as_param)
 
     def __check_init__(self):
         positive("tau", self.tau)
 
     def init(self, n, dtype):
+        parameters(self, n)
         return jnp.zeros(n, dtype)
 
     def flow(self, state, tick):

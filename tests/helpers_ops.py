@@ -1,0 +1,126 @@
+"""Connectivities as lists of synapses: an oracle that never asks the operator for its matrix."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from purebrain import ops
+
+N_SLOTS = 4  # of the ring that delayed synapses are tested on
+STEP, DT = 6, 0.5  # when their spikes are sent
+
+
+class Case(NamedTuple):
+    """The synapses pre[k] -> post[k], and the operator made of them.
+
+    For delayed synapses, `post` is the place on the ring, and `n_post` the ring's size.
+    """
+
+    n_pre: int
+    n_post: int
+    pre: np.ndarray
+    post: np.ndarray
+    shape: tuple[int, ...]  # of weights; () where the form has but one
+    make: Callable  # weight -> operator
+
+    def matrix(self, weight):
+        """W[i, j] = sum_k weight[k] [pre[k] = i] [post[k] = j], for NumPy and for JAX weights."""
+        one_hot_pre = np.eye(self.n_pre, dtype=weight.dtype)[self.pre]
+        one_hot_post = np.eye(self.n_post, dtype=weight.dtype)[self.post]
+        return one_hot_pre.T @ (weight.reshape(-1, 1) * one_hot_post)
+
+    def event(self, weight, s, y):
+        """y + s W, by the operator."""
+        op = self.make(weight)
+        if isinstance(op, ops.DelayedCSR):
+            return op.send(y, s, jnp.int32(STEP), DT)
+        return op.mv_add(y, s)
+
+    def dense(self, weight, s, y):
+        """y + s W, by the oracle."""
+        return y + s @ self.matrix(weight)
+
+
+def _all(n_pre, n_post):
+    return np.indices((n_pre, n_post)).reshape(2, -1)
+
+
+def dense(rng, n_pre, n_post):
+    return Case(n_pre, n_post, *_all(n_pre, n_post), (n_pre, n_post), ops.Dense)
+
+
+def one_to_one(rng, n, _):
+    ids = np.arange(n)
+    return Case(n, n, ids, ids, (n,), lambda w: ops.OneToOne(w, n))
+
+
+def all_to_all(rng, n_pre, n_post):
+    make = lambda w: ops.AllToAll(w, n_pre, n_post)  # noqa: E731
+    return Case(n_pre, n_post, *_all(n_pre, n_post), (), make)
+
+
+def no_autapses(rng, n, _):
+    pre, post = _all(n, n)[:, ~np.eye(n, dtype=bool).reshape(-1)]
+    return Case(n, n, pre, post, (), lambda w: ops.AllToAll(w, n, n, autapses=False))
+
+
+def fixed_outdegree(rng, n_pre, n_post):
+    k = int(rng.integers(0, 6)) if n_post else 0
+    ids = rng.integers(0, max(n_post, 1), (n_pre, k)).astype(np.int32)
+    make = lambda w: ops.FixedOutdegree(w, ids, n_post)  # noqa: E731
+    return Case(n_pre, n_post, np.repeat(np.arange(n_pre), k), ids.reshape(-1), ids.shape, make)
+
+
+def _csr(rng, n_post, degrees):
+    degrees = degrees * (n_post > 0)
+    pre = np.repeat(np.arange(degrees.size), degrees)
+    ids = rng.integers(0, max(n_post, 1), pre.size).astype(np.int32)
+    indptr = np.append(0, np.cumsum(degrees))
+    return Case(
+        degrees.size, n_post, pre, ids, ids.shape, lambda w: ops.CSR(w, indptr, ids, n_post)
+    )
+
+
+def csr(rng, n_pre, n_post):
+    """Rows of 0 to 3 synapses: one slice holds each."""
+    return _csr(rng, n_post, rng.integers(0, 4, n_pre))
+
+
+def csr_unequal(rng, n_pre, n_post):
+    """One row of 20 among rows of 0 and 1: rows are visited in slices."""
+    degrees = rng.integers(0, 2, n_pre)
+    degrees[: n_pre > 2] = 20
+    return _csr(rng, n_post, degrees)
+
+
+def delayed_csr(rng, n_pre, n_post):
+    case = csr_unequal(rng, n_pre, n_post)
+    age = rng.integers(1, N_SLOTS + 1, case.post.size)
+    place = (STEP + age) % N_SLOTS * n_post + case.post
+    make = lambda w: ops.DelayedCSR(case.make(w), age * DT)  # noqa: E731
+    return case._replace(n_post=N_SLOTS * n_post, post=place, make=make)
+
+
+FORMS = {
+    f.__name__: f
+    for f in (
+        dense,
+        one_to_one,
+        all_to_all,
+        no_autapses,
+        fixed_outdegree,
+        csr,
+        csr_unequal,
+        delayed_csr,
+    )
+}
+# Every form with every kind of weight that it takes.
+FORMS_AND_WEIGHTS = [
+    (form, per_synapse)
+    for form in FORMS
+    for per_synapse in (False, True)
+    if not (form == "dense" and not per_synapse)
+    and not (form in ("all_to_all", "no_autapses") and per_synapse)
+]
