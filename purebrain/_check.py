@@ -59,7 +59,8 @@ def one_key(key):
     """The key, or None; anything but one JAX key is an error."""
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if key is not None and not (typed and key.ndim == 0 or dtype == np.uint32 and key.ndim == 1):
+    is_key = typed or dtype == np.uint32
+    if key is not None and not (is_key and key.ndim == (0 if typed else 1)):
         raise TypeError(f"key: {key!r}; it must be one key, such as jax.random.key(0).")
     return key
 

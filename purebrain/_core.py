@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray
 
+from ._check import one_key
+
 S = TypeVar("S")  # state
 X = TypeVar("X")  # input
 Y = TypeVar("Y")  # output

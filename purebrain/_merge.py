@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ._check import concrete
+from ._check import concrete, instance
 from ._network import Network
 from ._pathway import AbstractPathway, DelayedInput, Input, PostPathway, Span
 from .ops import CSR, DelayedCSR
@@ -21,6 +21,7 @@ def merge(network: Network) -> Network:
     aligned with the pre-synaptic side, and what is alone, stays as it is. On the host; weights may
     be traced.
     """
+    instance("network", network, Network)
     groups: dict[object, list[AbstractPathway]] = {}
     for k, path in enumerate(network.pathways):
         groups.setdefault(_signature(path, k), []).append(path)

@@ -76,7 +76,7 @@ class Projection(eqx.Module):
     comm: AbstractOperator | Callable
     syn: AbstractLinearSynapse | AtPre
     drive: AbstractDrive
-    delay: float | np.ndarray = eqx.field(static=True)
+    delay: float | np.ndarray
 
     def __init__(self, pre, post, comm, syn, drive, delay):
         self.pre = View(pre) if isinstance(pre, str) else pre
