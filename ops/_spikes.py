@@ -81,7 +81,8 @@ class Spikes(eqx.Module):
         mask = np.bitwise_or.reduce(
             inside.astype(np.uint32) << np.arange(32, dtype=np.uint32)[:, None]
         )
-        return Spikes(self.words & jnp.asarray(mask), self.n, lo, hi)
+        words = self.words & jnp.broadcast_to(mask, self.words.shape)
+        return Spikes(words, self.n, lo, hi)
 
     def to_dense(self) -> Bool[Array, "*batch size"]:
         """The spikes as booleans."""
@@ -89,4 +90,5 @@ class Spikes(eqx.Module):
 
     def count(self):
         """The number of spikes along the last axis, int32."""
-        return jnp.sum(lax.population_count(self.words).astype(jnp.int32), axis=-1)
+        bits = lax.population_count(self.words).astype(jnp.int32)
+        return jnp.sum(bits, axis=-1, dtype=jnp.int32)

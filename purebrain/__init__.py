@@ -16,6 +16,7 @@ from ._combine import Stateless as Stateless
 from ._combine import Sum as Sum
 from ._core import AbstractDynamics as AbstractDynamics
 from ._core import AbstractPopulation as AbstractPopulation
+from ._core import AbstractSource as AbstractSource
 from ._core import Tick as Tick
 from ._delay import Delayed as Delayed
 from ._drive import COBA as COBA

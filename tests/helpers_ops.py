@@ -1,15 +1,27 @@
 """Connectivities as lists of synapses: an oracle that never asks the operator for its matrix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 
 from purebrain import ops
 
 N_SLOTS = 4  # of the ring that delayed synapses are tested on
 STEP, DT = 6, 0.5  # when their spikes are sent
+
+
+@contextmanager
+def without_type_checker() -> Iterator[None]:
+    """As users run it: what the suite's runtime type checker refuses must be refused by the code."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class Case(NamedTuple):

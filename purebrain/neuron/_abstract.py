@@ -37,6 +37,11 @@ class AbstractNeuron(AbstractPopulation[S, Drives, Array]):
     solver: eqx.AbstractVar[dfx.AbstractSolver]
     spike: eqx.AbstractVar[AbstractSpike]
 
+    @property
+    @abc.abstractmethod
+    def silent_while_held(self) -> bool:
+        """Whether a potential that stays where `reset` left it cannot fire (else it is masked)."""
+
     @abc.abstractmethod
     def vf(self, t, y: S, args: Drives) -> S:
         """dy/dt (per ms), with diffrax's signature; `args(v)` is the input current."""

@@ -65,6 +65,11 @@ class LIF(AbstractNeuron):
         start = self.v_rest if self.v_init is None else self.v_init
         return LIFState(initial("v_init", start, self.n, self.v_rest.dtype, key))
 
+    @property
+    def silent_while_held(self) -> bool:
+        """A hard reset ends below threshold; a soft one may not."""
+        return isinstance(self.reset_rule, HardReset)
+
     def vf(self, t, y, args):
         return LIFState((self.v_rest - y.v + args(y.v)) * (1 / self.tau))
 

@@ -30,7 +30,7 @@ class HardReset(AbstractReset):
     def __call__(self, v, s, v_th, v_reset):
         if self.detach or s.dtype == bool:
             return jnp.where(lax.stop_gradient(s).astype(bool), v_reset.astype(v.dtype), v)
-        return v + s * (v_reset - v)
+        return (1 - s) * v + s * v_reset  # exactly v_reset where s = 1
 
 
 class SoftReset(AbstractReset):

@@ -87,6 +87,11 @@ class TraubMiles(AbstractNeuron):
         ]
         return TraubMilesState(*values)
 
+    @property
+    def silent_while_held(self) -> bool:
+        """A potential that does not move crosses nothing."""
+        return True
+
     def vf(self, t, y, args):
         v, m, h, n = y.v, y.m, y.h, y.n
         u = v - self.v_t
