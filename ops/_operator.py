@@ -14,6 +14,7 @@ from ._family import Family, Layout
 from ._spikes import Spikes, pack
 
 Events = Spikes | Float[Array, " n_pre"] | Bool[Array, " n_pre"]
+EventRows = Spikes | Float[Array, "batch n_pre"] | Bool[Array, "batch n_pre"]
 
 
 class AbstractOperator(eqx.Module):
@@ -48,7 +49,7 @@ class AbstractOperator(eqx.Module):
         """s W, from zero."""
         return self.mv_add(jnp.zeros(self.n_post, self.weight.dtype), s)
 
-    def mm(self, s: Float[Array, "batch n_pre"]) -> Float[Array, "batch n_post"]:
+    def mm(self, s: EventRows) -> Float[Array, "batch n_post"]:
         """S W for a batch of rows, in one walk over all events."""
         return jax.vmap(self.mv)(s)
 

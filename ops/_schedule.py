@@ -63,6 +63,7 @@ _after_p = Primitive("purebrain_after")
 _after_p.def_impl(lambda x, event: x)
 _after_p.def_abstract_eval(lambda x, event: x)
 ad.defjvp(_after_p, lambda t, x, event: t, None)
+ad.primitive_transposes[_after_p] = lambda ct, x, event: [ct, None]
 mlir.register_lowering(_after_p, mlir.lower_fun(lambda x, event: x, multiple_results=False))
 mlir.register_lowering(_after_p, mlir.lower_fun(_after_cpu, multiple_results=False), platform="cpu")
 

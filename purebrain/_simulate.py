@@ -199,6 +199,8 @@ def _report(run: Run, first_bad) -> Run:
     paths = [
         jtu.keystr(p) for p, a in jtu.tree_leaves_with_path(run.state) if eqx.is_inexact_array(a)
     ]
+    if not paths:
+        return run
     if isinstance(first_bad, Tracer):
         order = jnp.where(first_bad < 0, jnp.iinfo(jnp.int32).max, first_bad)
         messages = [f"not finite: state{p}" for p in paths]

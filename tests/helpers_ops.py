@@ -16,7 +16,7 @@ STEP, DT = 6, 0.5  # when their spikes are sent
 
 @contextmanager
 def without_type_checker() -> Iterator[None]:
-    """As users run it: what the suite's runtime type checker refuses must be refused by the code."""
+    """As users run it: what the suite's type checker refuses, the code must refuse."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         yield
@@ -101,8 +101,8 @@ def csr(rng, n_pre, n_post):
 
 
 def csr_unequal(rng, n_pre, n_post):
-    """One row of 20 among rows of 0 and 1: rows are visited in slices."""
-    degrees = rng.integers(0, 2, n_pre)
+    """One row of 20 among rows of 0 to 3: rows are visited in slices."""
+    degrees = rng.integers(0, 4, n_pre)
     degrees[: n_pre > 2] = 20
     return _csr(rng, n_post, degrees)
 

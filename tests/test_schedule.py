@@ -70,14 +70,18 @@ def test_every_transform_sees_an_identity(identity):
             "forward over forward": jax.jacfwd(jax.jacfwd(f))(X),
             "vmap of grad": jax.vmap(jax.grad(f))(jnp.stack([X, -X])),
             "grad of vmap": jax.grad(lambda x: jnp.sum(jax.vmap(f)(x[:, None])))(X),
-            "scan": jax.grad(lambda x: lax.scan(lambda v, _: (keep(v * v), None), x, None, 3)[0][0])(X),
+            "scan": jax.grad(
+                lambda x: lax.scan(lambda v, _: (keep(v * v), None), x, None, 3)[0][0]
+            )(X),
             "checkpoint": jax.grad(jax.checkpoint(f))(X),
             "linear transpose": jax.linear_transpose(lambda x: 2 * keep(x), X)(X),
         }
 
     got, want = jax.jit(lambda: transforms(identity))(), jax.jit(lambda: transforms(lambda x: x))()
     for name, expected in want.items():
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-14, 1e-14), got[name], expected)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, 1e-14, 1e-14), got[name], expected
+        )
 
 
 @pytest.mark.parametrize("in_axes", [(0, None), (None, 0), (0, 0), (1, 0)])

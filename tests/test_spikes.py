@@ -33,7 +33,9 @@ def test_round_trip_of_every_size_to_100():
         assert int(count) == int(dense[n].sum())
 
 
-@pytest.mark.parametrize("shape", [(4096,), (100_003,), (3, 70), (2, 3, 33), (0, 5), (5, 0), (0, 0)])
+@pytest.mark.parametrize(
+    "shape", [(4096,), (100_003,), (3, 70), (2, 3, 33), (0, 5), (5, 0), (0, 0)]
+)
 @pytest.mark.parametrize("fill", [None, False, True])
 def test_round_trip_with_leading_axes(shape, fill):
     x = drawn(0, *shape) if fill is None else np.full(shape, fill)

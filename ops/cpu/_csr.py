@@ -74,6 +74,8 @@ def kernels(targets) -> Kernels:
             zero = jnp.zeros(x.shape[0], x.dtype)
             return carry, _for_each_slice(layout, indptr, i, add, zero)
 
+        if layout.n_pre == 0:
+            return jnp.zeros((x.shape[0], 0), x.dtype)
         _, out = lax.scan(row, None, jnp.arange(layout.n_pre, dtype=jnp.int32))
         out = jnp.moveaxis(out, 0, 1)
         return out if layout.synapses else w[:, None] * out
