@@ -105,4 +105,4 @@ class DelayedCSR(eqx.Module):
 
     def _slot(self, ring, i):
         length = ring.size // max(self.csr.n_post, 1)
-        return lax.rem(i.astype(jnp.int32), jnp.int32(max(length, 1)))
+        return lax.rem(i, jnp.asarray(max(length, 1), i.dtype)).astype(jnp.int32)

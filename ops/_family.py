@@ -22,7 +22,6 @@ the default ones, and only the target's are traced.
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -89,13 +88,11 @@ def _out_shape(kind, layout, batch):
 
 
 def _define(prim, kind, fam, kernels):
-    @lru_cache(None)
-    def compiled(**static):
-        return jax.jit(lambda *args: prim.bind(*args, **static))
+    compiled = jax.jit(prim.bind, static_argnames=("layout", "n_operands"))
 
     def impl(*args, **static):
         with jax.disable_jit(False):  # without jit, `compiled` would come back here for ever
-            return compiled(**static)(*args)
+            return compiled(*args, **static)
 
     prim.def_impl(impl)
 

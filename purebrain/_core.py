@@ -82,4 +82,6 @@ def as_param(x: ArrayLike) -> Array:
     """A model parameter as an array leaf of the default float type (floats keep their own)."""
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating):
         return x
+    if jnp.iscomplexobj(x):
+        raise TypeError(f"{x!r}: parameters and currents are real, not complex.")
     return jnp.asarray(x, float)

@@ -22,7 +22,8 @@ class ExpEuler(dfx.AbstractSolver):
     component of a leaf may depend on that leaf only through itself (neurons do not see each other
     within a step).
 
-    Exact for y' = a y + b; of order 1 otherwise; stable for stiff decay, unlike explicit Euler.
+    Exact for y' = a y + b; of order 1 otherwise (2 where f does not depend on t and its Jacobian is
+    diagonal: Rosenbrock-Euler); stable for stiff decay, unlike explicit Euler.
 
     Use it as `solver=ExpEuler()` of a neuron or in `diffrax.diffeqsolve(..., stepsize_controller=
     diffrax.ConstantStepSize())`; it has no error estimate.

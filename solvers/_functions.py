@@ -1,9 +1,7 @@
 """Two functions that are singular as they are usually written.
 
 Both take one exponential and one division, and a polynomial near 0. The argument of the branch that
-is not taken is replaced by a harmless one, so that its derivatives are finite too: with the
-polynomial on all of ±1e4 they would be infinity times 0.
-"""
+is XX"""
 
 import math
 

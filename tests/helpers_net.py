@@ -14,7 +14,7 @@ DT = 0.1
 
 
 class From(eqx.Module):
-    """Inputs by step, `values[0]` in step `i0`: an argument of the compiled run, unlike a lambda."""
+    """Inputs by step, `values[0]` in step `i0`: compiled once for all values, unlike a lambda."""
 
     values: object
     i0: int | jax.Array = 0
@@ -65,7 +65,7 @@ def projection(pre, post, comm, *, syn=None, drive=None, delay=DT):
 
 
 def coba(n=40, *, key=0, spike=None, noise=False, weights=(0.6, 6.7)):
-    """A small COBA-LIF network, with delays of 0.3 and 0.5 ms; with noise, also a Poisson source."""
+    """A small COBA-LIF network with delays of 0.3 and 0.5 ms; with noise, also a Poisson source."""
     keys = jr.split(jr.key(key), 3)
     kwargs = {} if spike is None else {"spike": spike}
     neurons = pb.Refractory(pb.LIF(n, v_init=pb.Normal(-55.0, 5.0), **kwargs), tau_ref=0.5)

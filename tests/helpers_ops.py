@@ -69,8 +69,8 @@ def one_to_one(rng, n, _):
 
 
 def all_to_all(rng, n_pre, n_post):
-    make = lambda w: ops.AllToAll(w, n_pre, n_post)  # noqa: E731
-    return Case(n_pre, n_post, *_all(n_pre, n_post), (), make)
+    pre, post = _all(n_pre, n_post)
+    return Case(n_pre, n_post, pre, post, (), lambda w: ops.AllToAll(w, n_pre, n_post))
 
 
 def no_autapses(rng, n, _):
@@ -81,8 +81,8 @@ def no_autapses(rng, n, _):
 def fixed_outdegree(rng, n_pre, n_post):
     k = int(rng.integers(0, 6)) if n_post else 0
     ids = rng.integers(0, max(n_post, 1), (n_pre, k)).astype(np.int32)
-    make = lambda w: ops.FixedOutdegree(w, ids, n_post)  # noqa: E731
-    return Case(n_pre, n_post, np.repeat(np.arange(n_pre), k), ids.reshape(-1), ids.shape, make)
+    pre, post = np.repeat(np.arange(n_pre), k), ids.reshape(-1)
+    return Case(n_pre, n_post, pre, post, ids.shape, lambda w: ops.FixedOutdegree(w, ids, n_post))
 
 
 def _csr(rng, n_post, degrees):
@@ -111,28 +111,13 @@ def delayed_csr(rng, n_pre, n_post):
     case = csr_unequal(rng, n_pre, n_post)
     age = rng.integers(1, N_SLOTS + 1, case.post.size)
     place = (STEP + age) % N_SLOTS * n_post + case.post
-    make = lambda w: ops.DelayedCSR(case.make(w), age * DT)  # noqa: E731
-    return case._replace(n_post=N_SLOTS * n_post, post=place, make=make)
-
-
-FORMS = {
-    f.__name__: f
-    for f in (
-        dense,
-        one_to_one,
-        all_to_all,
-        no_autapses,
-        fixed_outdegree,
-        csr,
-        csr_unequal,
-        delayed_csr,
+    return case._replace(
+        n_post=N_SLOTS * n_post, post=place, make=lambda w: ops.DelayedCSR(case.make(w), age * DT)
     )
-}
+
+
+SPARSE = (fixed_outdegree, csr, csr_unequal, delayed_csr)
+FORMS = {f.__name__: f for f in (dense, one_to_one, all_to_all, no_autapses, *SPARSE)}
 # Every form with every kind of weight that it takes.
-FORMS_AND_WEIGHTS = [
-    (form, per_synapse)
-    for form in FORMS
-    for per_synapse in (False, True)
-    if not (form == "dense" and not per_synapse)
-    and not (form in ("all_to_all", "no_autapses") and per_synapse)
-]
+FORMS_AND_WEIGHTS = [(form, True) for form in FORMS if form not in ("all_to_all", "no_autapses")]
+FORMS_AND_WEIGHTS += [(form, False) for form in FORMS if form != "dense"]

@@ -198,7 +198,9 @@ def test_bits_and_floats_are_the_same_spikes():
 
 def test_degenerate_sizes():
     empty = pb.Network({"N": pb.LIF(0)}, [projection("N", "N", ops.AllToAll(1.0, 0, 0))])
-    none = pb.Network({"N": pb.LIF(3)}, [projection(pb.View("N")[:0], "N", ops.AllToAll(1.0, 0, 3))])
+    none = pb.Network(
+        {"N": pb.LIF(3)}, [projection(pb.View("N")[:0], "N", ops.AllToAll(1.0, 0, 3))]
+    )
     for net, n in ((empty, 0), (none, 3)):
         for model in (net, pb.inference_mode(net), pb.merge(net)):
             out = pb.simulate(model, model.init(dt=DT), {"N": 100.0}, dt=DT, duration=3.0)

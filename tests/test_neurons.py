@@ -11,10 +11,9 @@ from scipy.integrate import quad
 from scipy.special import erfcx
 
 import purebrain as pb
+from purebrain._drive import OnView
 from purebrain.neuron import LIFState, TraubMilesState
 from purebrain.surrogate import Heaviside, SuperSpike
-
-OUT = pb.neuron.LIFState
 
 
 def nothing(tick, state, out):
@@ -145,28 +144,17 @@ def test_refractory_counter_to_its_limit():
 
 
 def test_swept_refractory_time():
-    """tau_ref is a leaf: traced, it counts the same, and is refused where it is off the grid."""
-    ticks = jnp.asarray([0.0, 0.1, 1.7, 2.3, 6.4])
+    """tau_ref is a leaf: traced, it counts the same (0.29 / 0.01 is 28.999...), and is checked."""
 
     def spikes(tau_ref):
         neuron = pb.Refractory(pb.LIF(1, spike=Heaviside()), tau_ref)
-        return pb.simulate(neuron, neuron.init(dt=0.1), 20.0, dt=0.1, duration=100.0).saved
+        return pb.simulate(neuron, neuron.init(dt=0.01), 20.0, dt=0.01, duration=40.0).saved
 
-    for found, held in zip(jax.vmap(spikes)(ticks), (0, 1, 17, 23, 64), strict=True):
-        assert isi_steps(found)[0][:2] == (138, {139 + held})
+    swept = jax.vmap(spikes)(jnp.asarray([0.0, 0.01, 0.29, 0.57, 1.13]))
+    for found, held in zip(swept, (0, 1, 29, 57, 113), strict=True):
+        assert isi_steps(found) == [(1386, {1387 + held}, 2)]
     with pytest.raises(Exception, match="tau_ref: not a multiple of dt"):
-        jax.jit(spikes)(0.15)
-
-
-def test_no_refractory_time_is_none():
-    bare = pb.LIF(5)
-    wrapped = pb.Refractory(bare, 0.0)
-    current = jnp.linspace(5.0, 60.0, 5)
-    a, b = (
-        pb.simulate(m, m.init(dt=0.1), current, dt=0.1, duration=100.0) for m in (bare, wrapped)
-    )
-    np.testing.assert_array_equal(a.saved, b.saved)
-    np.testing.assert_array_equal(a.state.v, b.state.neuron.v)
+        jax.jit(spikes)(0.155)
 
 
 def test_refractoriness_holds_the_potential_only():
@@ -192,6 +180,26 @@ def test_refractoriness_holds_the_potential_only():
         np.testing.assert_allclose(x, steady + (x[0] - steady) * np.exp(-t / tau), rtol=1e-11)
 
 
+@pytest.mark.parametrize("reset", [pb.HardReset(), pb.HardReset(detach=False), pb.SoftReset()])
+def test_held_neuron_has_neither_spikes_nor_slope(reset):
+    """Even where a soft reset leaves it above threshold; and its threshold has no derivative."""
+    for spike in (Heaviside(), SuperSpike()):
+        lif = pb.LIF(2, v_init=jnp.asarray([0.0, -30.0]), reset_rule=reset, spike=spike)
+        neuron = pb.Refractory(lif, 0.5)
+
+        def spikes(v_th):
+            model = eqx.tree_at(lambda m: m.neuron.v_th, neuron, v_th)  # noqa: B023
+            run = pb.simulate(model, model.init(dt=0.1), 0.0, dt=0.1, duration=0.7)
+            return run.saved.astype(float)
+
+        out, tangent = jax.jvp(spikes, (lif.v_th,), (1.0 + 0 * lif.v_th,))
+        again = isinstance(reset, pb.SoftReset)
+        np.testing.assert_array_equal(out, np.outer([1, 0, 0, 0, 0, 0, again], [1, 1]))
+        slope = np.asarray(tangent) != 0
+        assert not slope[1:6].any()
+        assert slope[[0, 6]].all() == isinstance(spike, SuperSpike)
+
+
 # ---- resets ------------------------------------------------------------------------------------
 
 # The potential after a reset from v, and its derivatives with respect to v and to the spike s.
@@ -199,7 +207,7 @@ RESETS = {
     pb.HardReset(): lambda v, s: (np.where(s, -60.3, v), 1 - s, 0 * s),
     pb.HardReset(detach=False): lambda v, s: (np.where(s, -60.3, v), 1 - s, -60.3 - v),
     pb.SoftReset(): lambda v, s: (v - s * (-50.1 + 60.3), 1 + 0 * s, 0 * s),
-    pb.SoftReset(detach=False): lambda v, s: (v - s * (-50.1 + 60.3), 1 + 0 * s, 50.1 - 60.3 + 0 * s),
+    pb.SoftReset(detach=False): lambda v, s: (v - s * (-50.1 + 60.3), 1 + 0 * s, 0 * s - 10.2),
 }  # fmt: skip
 each_reset = pytest.mark.parametrize(
     "reset", RESETS, ids=lambda r: type(r).__name__ + ("" if r.detach else "-attached")
@@ -242,14 +250,6 @@ def test_derivative_of_a_step_across_the_threshold(reset):
     np.testing.assert_allclose(jax.vjp(step, before)[1](jnp.ones(4))[0], tangent, rtol=1e-14)
 
 
-def test_soft_reset_keeps_the_excess():
-    """The mean rate under a strong current is exact: no potential is lost in a reset."""
-    neuron = pb.LIF(1, tau=1e6, reset_rule=pb.SoftReset(), spike=Heaviside())
-    # dv/dt = I / tau (the leak of 1e-6/ms aside): 3.7 mV a step, thresholds of 10 mV.
-    run = pb.simulate(neuron, neuron.init(dt=1.0), 3.7e6, dt=1.0, duration=1000.0)
-    assert abs(run.saved.sum() - 370) <= 1
-
-
 # ---- Traub and Miles ---------------------------------------------------------------------------
 
 
@@ -272,7 +272,7 @@ RATES = {
 
 def our_rates(v):
     """As the vector field has them: of a closed and of an open gate."""
-    neuron, rates = pb.TraubMiles(1), {}
+    neuron, rates = pb.cast(pb.TraubMiles(1), v.dtype), {}
     zero = jnp.zeros_like(v)
     shut = neuron.vf(0.0, TraubMilesState(v, zero, zero, zero), pb.Drives())
     wide = neuron.vf(0.0, TraubMilesState(v, zero + 1, zero + 1, zero + 1), pb.Drives())
@@ -296,9 +296,10 @@ def test_rates_against_the_textbook():
                 assert abs(rate - right) <= 1e-14 * right, (gate, v)
 
 
-def test_rates_have_finite_derivatives():
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_rates_have_finite_derivatives(dtype):
     """First and second, everywhere; the first is right at and about the singular points."""
-    v = jnp.asarray(GRID)
+    v, near = jnp.asarray(GRID, dtype), jnp.asarray(NEAR, dtype)
     for gate in "mhn":
         for textbook, ours in zip(RATES[gate], (0, 1), strict=True):
 
@@ -308,9 +309,9 @@ def test_rates_have_finite_derivatives():
             slope = jax.grad(total)
             assert np.isfinite(slope(v)).all()
             assert np.isfinite(jax.grad(lambda v: slope(v).sum())(v)).all()  # noqa: B023
-            for at, got in zip(NEAR.tolist(), slope(jnp.asarray(NEAR)).tolist(), strict=True):
-                right = mp.diff(textbook, mp.mpf(at))
-                assert abs(got - right) <= 1e-13 * abs(right), (gate, at)
+            right = [float(mp.diff(textbook, mp.mpf(at))) for at in near.tolist()]
+            allowed = 1e-13 if dtype == jnp.float64 else 1e-4
+            np.testing.assert_allclose(slope(near), right, rtol=allowed)
 
 
 REST = (-65.0, 0.011622, 0.999586, 0.021159)
@@ -320,41 +321,38 @@ def hh_state(n=1):
     return TraubMilesState(*(jnp.full(n, x) for x in REST))
 
 
-def test_traub_miles_converges_to_an_adaptive_reference():
-    """At dt 0.001 ms: 0.05 mV below threshold, 0.02 ms for the first spike (never dV upstroke)."""
+def test_traub_miles_converges_to_adaptive_references():
+    """With order one. At dt 0.001: 0.05 mV below threshold, 0.02 ms for the first spike."""
     neuron = pb.TraubMiles(3, spike=Heaviside())
-    current = pb.Drives(current=jnp.asarray([-100.0, -40.0, 400.0]))
-    times = jnp.linspace(0, 40, 4001)
-    solution = dfx.diffeqsolve(
-        dfx.ODETerm(neuron.vf),
-        dfx.Kvaerno5(),
-        0.0,
-        40.0,
-        0.01,
-        hh_state(3),
-        args=current,
-        saveat=dfx.SaveAt(ts=times),
-        stepsize_controller=dfx.PIDController(rtol=1e-9, atol=1e-11),
-        max_steps=100_000,
-    )
-    right = np.asarray(solution.ys.v)
+    current, times = jnp.asarray([-100.0, -40.0, 400.0]), jnp.linspace(0, 20, 2001)
+    solutions = [
+        dfx.diffeqsolve(
+            dfx.ODETerm(neuron.vf), solver, 0.0, 20.0, 0.01, hh_state(3), max_steps=100_000,
+            args=pb.Drives(current=current), saveat=dfx.SaveAt(ts=times),
+            stepsize_controller=dfx.PIDController(rtol=1e-9, atol=1e-11),
+        ).ys.v
+        for solver in (dfx.Tsit5(), dfx.Kvaerno5())
+    ]  # fmt: skip
+    right = np.asarray(solutions[0])
+    np.testing.assert_allclose(solutions[1], right, rtol=0, atol=1e-5)
+    spike = np.flatnonzero(right[:, 2] >= -20)[0]
+    crossing = np.interp(-20, right[spike - 1 : spike + 1, 2], times[spike - 1 : spike + 1])
+    quiet = np.full(right.shape, True)
+    quiet[spike - 150 :, 2] = False  # never |dV| on the upstroke
 
     def trace(tick, state, out):
         return state.v, out
 
-    run = pb.simulate(
-        neuron, hh_state(3), current.current, dt=0.001, duration=40.0, save=trace
-    )
-    v, spikes = map(np.asarray, run.saved)
-    assert spikes.sum(0)[:2].tolist() == [0, 0]
-    assert abs(v[9::10][:, :2] - right[1:, :2]).max() < 0.05
-    k = np.flatnonzero(right[:, 2] >= -20)[0]
-    crossing = np.interp(-20, right[k - 1 : k + 1, 2], times[k - 1 : k + 1])
-    step = np.flatnonzero(spikes[:, 2])[0]
-    assert abs((step + 1) * 0.001 - crossing) < 0.02
-    before = round(1000 * crossing) - 1500
-    fine = v[:before, 2][9::10]
-    assert abs(fine - right[1 : 1 + len(fine), 2]).max() < 0.05
+    steps, errors, late = (0.005, 0.002, 0.001), [], []
+    for dt in steps:
+        run = pb.simulate(neuron, hh_state(3), current, dt=dt, duration=20.0, save=trace)
+        v, spikes = map(np.asarray, run.saved)
+        assert not spikes[:, :2].any()
+        every = round(0.01 / dt)
+        errors.append(abs(v[every - 1 :: every] - right[1:])[quiet[1:]].max())
+        late.append((np.flatnonzero(spikes[:, 2])[0] + 1) * dt - crossing)
+    assert errors[-1] < 0.05 and abs(late[-1]) < 0.02
+    assert abs(np.polyfit(np.log(steps), np.log(errors), 1)[0] - 1) < 0.2
 
 
 def test_derivative_of_a_voltage_by_conductances():
@@ -397,8 +395,6 @@ def test_drives(drive, current, slope):
 
 
 def test_drives_add_and_know_their_view():
-    from purebrain._drive import OnView
-
     v = jnp.linspace(-70.0, -50.0, 6)
     g = jnp.asarray([1.0, 2.0, 4.0])
     seen = OnView(pb.COBA(0.0), g, 2, 5)
@@ -409,40 +405,20 @@ def test_drives_add_and_know_their_view():
     np.testing.assert_array_equal(OnView(pb.COBA(e_rev), g, 3, 6)(v)[3:], g * (e_rev - v[3:]))
 
 
-def test_exponential_synapse_decays_exactly():
-    tau = jnp.asarray([0.3, 5.0, 10.0, 1e4])
-    syn = pb.Exponential(tau)
-    g0 = jnp.asarray([1.0, 2.0, -3.0, 4.0])
-
-    @jax.jit
-    def after(n):
-        tick = pb.Tick(jnp.int32(0), 0.1)
-        return jax.lax.fori_loop(0, n, lambda _, g: syn.flow(g, tick), g0)
-
-    for n in (1, 100, 1000):
-        right = np.asarray(g0) * np.exp(-0.1 * n / np.asarray(tau))
-        np.testing.assert_allclose(after(n), right, rtol=1e-12)
-    np.testing.assert_allclose(after(10_000)[1:], right_at(g0, tau, 10_000)[1:], rtol=1e-12)
-
-
-def right_at(g0, tau, n):
-    return np.asarray(g0) * np.exp(-0.1 * n / np.asarray(tau))
-
-
-def test_impulse_response_and_its_derivative_by_tau():
-    """A spike of weight w in step 0, delay 0.3 ms: w exp(-(t - 0.4) / tau) at t >= 0.4 ms."""
+def test_exponential_synapse_and_its_derivative_by_tau():
+    """A spike of weight w in step 0, delay 0.3 ms: w exp(-(t - 0.4) / tau) from t = 0.4 ms on."""
 
     def trace(tau):
         once = pb.connect.one_to_one(2.5)
         path = pb.Projection("P", "N", once, pb.Exponential(tau), pb.Current(), delay=0.3)
-        pulse = pb.LIF(2, v_init=jnp.asarray([0.0, -60.0]))  # the first fires in step 0
-        net = pb.Network({"P": pulse, "N": pb.LIF(2)}, [path])
+        pulse = pb.LIF(3, v_init=jnp.asarray([0.0, 0.0, -60.0]))  # two of them fire in step 0
+        net = pb.Network({"P": pulse, "N": pb.LIF(3)}, [path])
         save = lambda tick, state, out: state.synapses[0]  # noqa: E731
-        return pb.simulate(net, net.init(dt=0.1), {}, dt=0.1, duration=20.0, save=save).saved
+        return pb.simulate(net, net.init(dt=0.1), {}, dt=0.1, duration=1000.0, save=save).saved
 
-    tau = jnp.asarray([4.0, 7.0])
-    t = 0.1 * np.arange(-3, 197)[:, None]
-    right = np.where(t < -1e-9, 0, 2.5 * np.exp(-t / np.asarray(tau))) * [1, 0]
-    np.testing.assert_allclose(trace(tau), right, rtol=1e-13)
-    tangent = jax.jvp(trace, (tau,), (jnp.ones(2),))[1]
+    tau = jnp.asarray([4.0, 7.0, 9.0])
+    t = 0.1 * np.arange(-3, 9997)[:, None]
+    right = np.where(t < -1e-9, 0, 2.5 * np.exp(-t / np.asarray(tau))) * [1, 1, 0]
+    value, tangent = jax.jvp(trace, (tau,), (jnp.ones(3),))
+    np.testing.assert_allclose(value, right, rtol=1e-12)
     np.testing.assert_allclose(tangent, right * t / np.asarray(tau) ** 2, rtol=1e-12, atol=1e-15)

@@ -23,7 +23,7 @@ from .helpers_net import DT, Emitter, assert_identical, coba, dense, projection
 
 N, N_STEPS = 20, 50
 KEY = jr.key(7)
-NET, NOISY = coba(N), coba(N, noise=True)
+NET = coba(N)
 INPUTS = {"N": jnp.linspace(5.0, 25.0, N)}
 
 
@@ -51,10 +51,13 @@ def simulate(net=NET, state=None, inputs=INPUTS, n_steps=N_STEPS, **kwargs):
 @settings(max_examples=3)
 @given(st.integers(1, N_STEPS - 1))
 def test_a_split_run_is_one_run_bit_for_bit(k):
-    whole = simulate(NOISY, save=everything)
+    neurons = {"N": NET.populations["N"], "P": pb.PoissonSource(9, 1000.0)}
+    rule = pb.connect.fixed_prob(0.5, 0.3, key=KEY)
+    net = pb.Network(neurons, [projection("P", "N", rule, drive=pb.COBA(0.0), delay=0.3)])
+    whole = simulate(net, save=everything)
     assert whole.saved[2]["P"].any() and whole.saved[2]["N"].any()
-    first = simulate(NOISY, n_steps=k, save=everything)
-    second = simulate(NOISY, first.state, n_steps=N_STEPS - k, i0=first.i, save=everything)
+    first = simulate(net, n_steps=k, save=everything)
+    second = simulate(net, first.state, n_steps=N_STEPS - k, i0=first.i, save=everything)
     assert_identical(second.state, whole.state)
     assert_identical((first.i, second.i), (jnp.int32(k), jnp.int32(N_STEPS)))
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first.saved, second.saved)
@@ -183,28 +186,28 @@ def test_the_gradient_of_a_smooth_functional():
         model = eqx.tree_at(where, net, parameters)
         save = lambda tick, state, out: (state.populations["N"].v + 60) ** 2  # noqa: E731
         state = model.init(dt=DT)
-        return pb.simulate(model, state, {"N": current}, dt=DT, duration=4.0, save=save).saved.mean()
+        return pb.simulate(
+            model, state, {"N": current}, dt=DT, duration=4.0, save=save
+        ).saved.mean()
 
     check_grads(loss, (where(net), 5.0), order=1, rtol=1e-6, eps=1e-4)
 
 
-def loss_of(adjoint=None, network=NET, **kwargs):
-    def loss(w):
-        v, s = simulate(eqx.tree_at(weights, network, w), adjoint=adjoint, **kwargs).saved
-        return v.mean() + s.mean()
-
-    return jax.jit(jax.value_and_grad(loss))
-
-
 def test_checkpoints_change_no_gradient():
-    w = [0.3 * a for a in weights(NET)]
-    value, grads = loss_of(pb.Direct())(w)
+    def gradient(adjoint):
+        def loss(w):
+            v, s = simulate(eqx.tree_at(weights, NET, w), adjoint=adjoint).saved
+            return v.mean() + s.mean()
+
+        return jax.jit(jax.value_and_grad(loss))([0.3 * w for w in weights(NET)])
+
+    value, grads = gradient(pb.Direct())
     for checkpoints in (None, 3):
-        other, other_grads = loss_of(pb.Checkpointed(checkpoints))(w)
+        other, other_grads = gradient(pb.Checkpointed(checkpoints))
         np.testing.assert_allclose(value, other, 1e-12)
         for a, b in zip(grads, other_grads, strict=True):
             assert np.any(a != 0)
-            np.testing.assert_allclose(a, b, 1e-12, 1e-12 * np.abs(a).max())
+            np.testing.assert_allclose(a, b, 1e-12)
 
 
 @pytest.mark.parametrize(("current", "rate"), [(0.0, 0), (1e6, 1)])
@@ -234,7 +237,9 @@ def test_the_reset_is_detached_by_default():
     assert s.sum() == 2
     since = s.size - 1 - np.flatnonzero(s)[-1]
     np.testing.assert_allclose(slope, 1 - np.exp(-since * DT / 20.0), 1e-12)
-    attached, _ = jax.grad(end, has_aux=True)(20.0, pb.LIF(1, reset_rule=pb.HardReset(detach=False)))
+    attached, _ = jax.grad(end, has_aux=True)(
+        20.0, pb.LIF(1, reset_rule=pb.HardReset(detach=False))
+    )
     assert abs(attached / slope - 1) > 0.05
 
 
@@ -359,8 +364,8 @@ def test_the_compiled_step_stays_small():
         check=True,
     )
     counts = json.loads(out.stdout)
-    # Measured with JAX 0.10.2: 763 and 1,140 instructions; the ceilings are 15% above. A new copy of
-    # an array of neurons, or an exponential computed twice, is a third of the step each.
+    # Measured with JAX 0.10.2: 763 and 1,140 instructions; the ceilings are 15% above. One more copy
+    # of an array of neurons, or an exponential computed twice, shows in the time of a step.
     lif, hh = counts["lif"], counts["hh"]
     assert lif["copies"] == 0 and lif["exponentials"] == 1 and lif["instructions"] <= 880
     assert hh["copies"] <= 4 and hh["exponentials"] <= 10 and hh["instructions"] <= 1310

@@ -48,7 +48,8 @@ class Refractory(AbstractPopulation[RefractoryState[S], object, Array]):
         return step_counts("tau_ref", self.tau_ref, dt, jnp.int16)
 
     def init(self, *, dt, key=None):
-        count = jnp.broadcast_to(jnp.zeros_like(self._steps(dt)), (self.n,))
+        # 0, but not to the compiler, which would drop the check of a traced tau_ref with the value.
+        count = jnp.broadcast_to(jnp.minimum(self._steps(dt), 0), (self.n,))
         return RefractoryState(self.neuron.init(dt=dt, key=key), count)
 
     def step(self, state, x, tick):
@@ -57,8 +58,10 @@ class Refractory(AbstractPopulation[RefractoryState[S], object, Array]):
         v = materialize(jnp.where(held, before.v, after.v))
         after = eqx.tree_at(lambda y: y.v, after, v)
         s = self.neuron.fire(before, after)
-        if not self.neuron.silent_while_held:  # a fifth of a network's time, if it were always done
-            s = s & ~held if s.dtype == bool else jnp.where(held, 0, s)
+        if s.dtype != bool:
+            s = jnp.where(held, 0, s)  # its slope too
+        elif not self.neuron.silent_while_held:  # a fifth of a network's time, if always done
+            s = s & ~held
         steps = jnp.floor(self.tau_ref / tick.dt + 0.5).astype(jnp.int16)
         count = jnp.where(s.astype(bool), steps, state.count - held.astype(jnp.int16))
         return RefractoryState(self.neuron.reset(after, s), count), s
