@@ -13,8 +13,8 @@ def spike_times(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The times and ids of all spikes, in order of time.
 
-    **Arguments:** `spikes`: as recorded, with a leading axis of time, packed or dense; or counts, of
-    which each spike is one entry; `dt`: ms; `i0`: the step at which the recording started.
+    **Arguments:** `spikes`: as recorded, with a leading axis of time, packed or dense; or counts,
+    of which each spike is one entry; `dt`: ms; `i0`: the step at which the recording started.
 
     **Returns:** times, ms (float64; step * dt, at the end of the step of the spike), and neuron
     ids.
