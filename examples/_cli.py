@@ -58,10 +58,10 @@ def show(figures: Mapping[str, object], as_json: bool) -> None:
         print(f"{name:<{width}}  {text}")
 
 
-def save_figure(figure, path: Path) -> None:
+def save_figure(figure, path: Path, as_json: bool) -> None:
     """Saves a matplotlib figure, and says where."""
     figure.savefig(path, dpi=150)
-    print(f"saved {path}", file=sys.stderr)
+    print(f"saved {path}", file=sys.stderr if as_json else sys.stdout)
 
 
 def main(run: Callable[[argparse.Namespace], None], p: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def main(run: Callable[[argparse.Namespace], None], p: argparse.ArgumentParser) 
     args = p.parse_args()
     try:
         run(args)
-    except (ValueError, KeyError, FileNotFoundError, ImportError) as error:
+    except (ArithmeticError, ImportError, LookupError, OSError, TypeError, ValueError) as error:
         text = error.args[0] if isinstance(error, KeyError) else error
         print(f"{p.prog}: error: {text}", file=sys.stderr)
         raise SystemExit(2) from error

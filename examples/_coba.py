@@ -74,4 +74,4 @@ def benchmark(build: Callable, inputs: dict, args: argparse.Namespace) -> None:
         n_exc = args.neurons * 4 // 5
         axes = pb.plot.raster(result, [pb.View("N")[:n_exc], pb.View("N")[n_exc:]])
         axes.set_title(f"{args.neurons:,} neurons, {figures['rate_hz']:.1f} Hz")
-        _cli.save_figure(axes.figure, args.plot)
+        _cli.save_figure(axes.figure, args.plot, args.json)

@@ -79,11 +79,11 @@ def _array(path: Path, key: str) -> np.ndarray:
 def build(cortex: Cortex, scale: float, dt: float, key) -> pb.Network:
     """The network as it is described: one projection a pair of areas, and four within each."""
     n_areas = len(cortex.names)
-    n = {"E": round(32_000 * scale), "I": round(8_000 * scale)}
-    if n["I"] < 1:
+    if not 1 / 8000 <= scale <= 1:
         raise ValueError(
-            f"--scale: {scale}; at least {1 / 8000:.6f}, for one inhibitory neuron an area."
+            f"--scale: {scale}; it must be from {1 / 8000} (1 inhibitory neuron an area) to 1."
         )
+    n = {"E": round(32_000 * scale), "I": round(8_000 * scale)}
 
     def population(size):
         lif = pb.LIF(size * n_areas, v_init=pb.Normal(-55.0, 2.0))
@@ -139,6 +139,8 @@ def _synapses(path) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Builds, runs merged and as written, compares, prints and draws."""
+    if not args.dt > 0:
+        raise ValueError(f"--dt: {args.dt} ms; it must be above 0.")
     cortex = load(args.data, args.areas)
     n_areas = len(cortex.names)
     k_net, k_init = jr.split(jr.key(args.seed))
@@ -185,7 +187,7 @@ def run(args: argparse.Namespace) -> None:
         for name, e, i in zip(cortex.names, rates["E"], rates["I"], strict=True):
             print(f"{name:<6}  {e:6.2f}  {i:6.2f}")
     if args.plot:
-        _cli.save_figure(draw(cortex, result, rates, args), args.plot)
+        _cli.save_figure(draw(cortex, result, rates, args), args.plot, args.json)
 
 
 def draw(cortex: Cortex, result: pb.Run, rates: dict, args):

@@ -1,7 +1,7 @@
 """A sweep: the rate of COBA-LIF over a grid of excitatory and inhibitory weights, in one call.
 
-Only the two weights are batched; connectivity and neurons are shared, and the spikes of all networks are
-walked together.
+Only the two weights are batched; connectivity and neurons are shared, and the spikes of all
+networks are walked together.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     }
     _cli.show(figures, args.json)
     if args.plot:
-        _cli.save_figure(draw(exc, inh, rates), args.plot)
+        _cli.save_figure(draw(exc, inh, rates), args.plot, args.json)
 
 
 def draw(exc, inh, rates):

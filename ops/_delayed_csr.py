@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Int32
 
 from ._csr import CSR
 from ._family import family
@@ -12,6 +12,7 @@ from ._operator import checked_events, concrete, scatter
 from ._schedule import after, materialize
 from .cpu._csr import DELAYED_KERNELS
 
+NANOSECOND = 1e-6  # ms
 FAMILY = family("delayed_csr", DELAYED_KERNELS)
 
 
@@ -31,7 +32,7 @@ class DelayedCSR(eqx.Module):
     """
 
     csr: CSR
-    delay: Float[Array, " n_synapses"]
+    delay: Int32[Array, " n_synapses"]  # in nanoseconds: not to be trained, cast or rounded
     min_delay: float = eqx.field(static=True)
     max_delay: float = eqx.field(static=True)
 
@@ -43,13 +44,15 @@ class DelayedCSR(eqx.Module):
             raise ValueError(
                 f"delay: shape {host.shape}; it must be {csr.indices.shape}, one a synapse."
             )
-        bad = np.flatnonzero(~(np.isfinite(host) & (host > 0)))
+        longest = np.iinfo(np.int32).max * NANOSECOND
+        bad = np.flatnonzero(~(np.isfinite(host) & (host > 0) & (host < longest)))
         if bad.size:
             raise ValueError(
-                f"delay: {host[bad[0]]} ms at position {bad[0]}; delays must be finite and above 0."
+                f"delay: {host[bad[0]]} ms at position {bad[0]}; delays must be finite, above 0 "
+                f"and below {longest:.0f} ms."
             )
         self.csr = csr
-        self.delay = jnp.asarray(host, float)
+        self.delay = jnp.asarray(np.round(host / NANOSECOND), jnp.int32)
         self.min_delay = float(host.min()) if host.size else 0.0
         self.max_delay = float(host.max()) if host.size else 0.0
 
@@ -64,9 +67,8 @@ class DelayedCSR(eqx.Module):
         return self.csr.shape
 
     def delays(self) -> np.ndarray:
-        """The delays on the host, ms: 17.1 for what float32 holds as 17.10000038."""
-        values, place = np.unique(np.asarray(self.delay), return_inverse=True)
-        return values.astype(str).astype(float)[place]
+        """The delays on the host, ms."""
+        return np.asarray(self.delay) * NANOSECOND
 
     def ring(self, length: int, dtype) -> Float[Array, " slots_times_n_post"]:
         """An empty ring of `length` slots: as many steps as the longest delay has."""
@@ -100,7 +102,7 @@ class DelayedCSR(eqx.Module):
         weight = self.csr.weight.astype(ring.dtype)
         layout = self.csr.layout._replace(n_post=ring.size, stride=self.csr.n_post)
         structure = (self.csr.indptr, self.csr.indices, self.delay, self._slot(ring, i))
-        dt_array = jnp.asarray(dt, self.delay.dtype)
+        dt_array = jnp.asarray(dt / NANOSECOND, float)
         return scatter(FAMILY, layout, ring, s, weight, *structure, dt_array)
 
     def _slot(self, ring, i):

@@ -45,9 +45,9 @@ def unpack_bits(words: UInt32[Array, "*batch words"], n: int) -> Bool[Array, "*b
 class Spikes(eqx.Module):
     """The spikes of `size` neurons as bits, with any leading axes; made by `ops.pack`.
 
-    `spikes[lo:hi]` is the view of a sub-population (a static slice): it masks, and moves no data.
-    Bits have no derivative: to differentiate through spikes give the neuron a surrogate, whose
-    spikes are floats.
+    Indexing is that of the dense array; a view of a sub-population (of one step `spikes[lo:hi]`,
+    else `spikes.neurons(slice(lo, hi))`) masks, and moves no data. Bits have no derivative: to
+    differentiate through spikes give the neuron a surrogate, whose spikes are floats.
     """
 
     words: UInt32[Array, "*batch words"]
@@ -69,9 +69,16 @@ class Spikes(eqx.Module):
         """The shape of `to_dense()`."""
         return (*self.words.shape[:-1], self.size)
 
-    def __getitem__(self, index: slice) -> "Spikes":
+    def __getitem__(self, index) -> "Spikes":
+        """As of the dense array: the leading axes first (time, batch), of one step the neurons."""
+        if self.words.ndim > 1:
+            return Spikes(self.words[index], self.n, self.lo, self.hi)
         if not isinstance(index, slice) or index.step not in (None, 1):
             raise IndexError(f"spikes[{index}]: it must be a slice without stride, spikes[lo:hi].")
+        return self.neurons(index)
+
+    def neurons(self, index: slice) -> "Spikes":
+        """The neurons lo to hi - 1, whatever the leading axes: `spikes.neurons(slice(lo, hi))`."""
         lo, hi, _ = index.indices(self.size)
         lo, hi = self.lo + lo, self.lo + max(lo, hi)
         if (lo, hi) == (self.lo, self.hi):

@@ -109,7 +109,7 @@ def steps(name: str, value, dt: float, at_least: int = 0) -> int:
     return n
 
 
-def step_counts(name: str, value: Array, dt: float, dtype, at_least: int = 0) -> Array:
+def step_counts(name: str, value: Array | np.ndarray, dt: float, dtype, at_least: int = 0) -> Array:
     """As `steps` for an array; where it is traced, the error comes when the compiled code runs."""
     dt = time_step(dt)
     host = concrete(value)

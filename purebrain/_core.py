@@ -67,7 +67,10 @@ class AbstractSource(AbstractPopulation[S, object, Y], Generic[S, Y]):
 
 def split(key: PRNGKeyArray | None, n: int) -> PRNGKeyArray | None:
     """The key of the n-th part, None for None."""
-    return None if one_key(key) is None else jr.fold_in(key, n)
+    if key is None:
+        return None
+    one_key(key)
+    return jr.fold_in(key, n)
 
 
 def number_of(name: str) -> int:

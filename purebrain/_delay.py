@@ -31,7 +31,9 @@ class Ring(eqx.Module):
         """What was written `age` steps ago (1 to `length`), before this step writes."""
         if self.length == 1:
             return jtu.tree_map(lambda a: a[0], self.slots)
-        slot = lax.rem(tick.i + (self.length - age), jnp.asarray(self.length, tick.i.dtype))
+        length = jnp.asarray(self.length, tick.i.dtype)
+        # Reduced first: the sum with a step near the end of the clock would overflow.
+        slot = lax.rem(lax.rem(tick.i, length) + (self.length - age), length)
 
         def pick(a):
             return lax.dynamic_index_in_dim(a, slot, keepdims=False, allow_negative_indices=False)

@@ -55,6 +55,16 @@ class Uniform(AbstractDistribution):
 Initial = AbstractDistribution | Array | np.ndarray | float | int
 
 
+def as_initial(value: Initial) -> AbstractDistribution | Array:
+    """An initial value as an array leaf (so that it can be swept), or a distribution."""
+    return value if isinstance(value, AbstractDistribution) else as_param(value)
+
+
+def as_initial_or_none(value: Initial | None) -> AbstractDistribution | Array | None:
+    """As `as_initial`, and None for None."""
+    return None if value is None else as_initial(value)
+
+
 def initial(name: str, value: Initial, n: int, dtype, key) -> Array:
     """Initial values of `n` neurons from a number, an array or a distribution."""
     if isinstance(value, AbstractDistribution):

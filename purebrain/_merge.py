@@ -7,7 +7,7 @@ import numpy as np
 from ._check import concrete, instance
 from ._network import Network
 from ._pathway import AbstractPathway, DelayedInput, Input, PostPathway, Span
-from .ops import CSR, DelayedCSR
+from .ops import CSR, DelayedCSR, FixedOutdegree
 
 
 def merge(network: Network) -> Network:
@@ -25,8 +25,7 @@ def merge(network: Network) -> Network:
     groups: dict[object, list[AbstractPathway]] = {}
     for k, path in enumerate(network.pathways):
         groups.setdefault(_signature(path, k), []).append(path)
-    sizes = {name: p.n for name, p in network.populations.items()}
-    return Network(network.populations, [_unite(g, sizes) for g in groups.values()])
+    return Network(network.populations, [_unite(g) for g in groups.values()])
 
 
 def _signature(path: AbstractPathway, k: int):
@@ -34,8 +33,9 @@ def _signature(path: AbstractPathway, k: int):
     if not isinstance(path, PostPathway):
         return k
     leaves, tree = jtu.tree_flatten((path.syn, path.drive))
-    # Parameters of each target hold for its view only.
-    post = path.post if any(np.ndim(leaf) for leaf in leaves) else path.post.name
+    # Parameters of each target hold for its view only; and what has no list of synapses is kept so.
+    fixed = any(np.ndim(leaf) for leaf in leaves) or not all(map(_is_sparse, path.inputs))
+    post = path.post if fixed else path.post.name
     # A traced parameter is the same only if it is the same object.
     hosts = [concrete(leaf) for leaf in leaves]
     values = [
@@ -45,37 +45,45 @@ def _signature(path: AbstractPathway, k: int):
     return post, tree, tuple(values)
 
 
-def _unite(group: list[AbstractPathway], sizes: dict[str, int]) -> AbstractPathway:
+def _is_sparse(inp: Input | DelayedInput) -> bool:
+    return isinstance(inp, DelayedInput) or isinstance(inp.comm, CSR | FixedOutdegree)
+
+
+def _unite(group: list[AbstractPathway]) -> AbstractPathway:
     first = group[0]
     if len(group) == 1 or not isinstance(first, PostPathway):
         return first
-    views = [path.post for path in group]
-    name = first.post.name
-    same = all(view == views[0] for view in views)
-    post = views[0] if same else Span(name, 0, sizes[name])
+    post = _hull([path.post for path in group])
+    inputs: list[Input | DelayedInput] = []
     by_pre: dict[str, list[tuple[Input | DelayedInput, Span]]] = {}
     for path in group:
         for inp in path.inputs:
-            by_pre.setdefault(inp.pre.name, []).append((inp, path.post))
-    inputs = []
-    for pre_name, parts in by_pre.items():
+            if _is_sparse(inp):
+                by_pre.setdefault(inp.pre.name, []).append((inp, path.post))
+            else:
+                inputs.append(inp)
+    for parts in by_pre.values():
         if len(parts) == 1 and parts[0][1] == post:
             inputs.append(parts[0][0])
         else:
-            inputs.append(_fuse(parts, Span(pre_name, 0, sizes[pre_name]), post))
+            inputs.append(_fuse(parts, _hull([inp.pre for inp, _ in parts]), post))
     return PostPathway(tuple(inputs), post, first.syn, first.drive)
+
+
+def _hull(spans: list[Span]) -> Span:
+    """The smallest span of the population that holds all of `spans`."""
+    return Span(spans[0].name, min(s.lo for s in spans), max(s.hi for s in spans))
 
 
 def _fuse(
     parts: list[tuple[Input | DelayedInput, Span]], pre: Span, post: Span
 ) -> Input | DelayedInput:
-    """One connectivity from the whole population `pre` to `post`, in place of several between
-    views."""
+    """One connectivity from `pre` to `post`, in place of several between views of them."""
     rows, columns, weights, delays = [], [], [], []
     for inp, view in parts:
         delayed = isinstance(inp, DelayedInput)
         i, j, w = (inp.comm.csr if delayed else inp.comm).as_coo()
-        rows.append(i + inp.pre.lo)
+        rows.append(i + (inp.pre.lo - pre.lo))
         columns.append(j + (view.lo - post.lo))
         weights.append(w)
         delays.append(inp.comm.delays() if delayed else np.full(i.size, inp.delay))

@@ -79,6 +79,13 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, Any], dict[str, Array 
             instance("populations: name", name, str)
             instance(f"populations[{name!r}]", population, AbstractPopulation)
         self.populations = dict(populations)
+        numbers = {number_of(name): name for name in self.populations}
+        for name in self.populations:
+            if numbers[number_of(name)] != name:
+                raise ValueError(
+                    f"populations: {name!r} and {numbers[number_of(name)]!r} would get the same "
+                    "noise, since their names hash alike; rename one."
+                )
         sizes = {name: p.n for name, p in self.populations.items()}
         instance("projections", projections, Sequence)
         self.pathways = tuple(resolve(p, sizes) for p in projections)
@@ -107,6 +114,7 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, Any], dict[str, Array 
         }
 
     def step(self, state, x, tick):
+        x = {} if x is None else x
         check_inputs(self.populations, x)
         lengths = {name: ring.length for name, ring in state.history.items()}
         if lengths != history_lengths(self.pathways, tick.dt):
@@ -139,7 +147,7 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, Any], dict[str, Array 
 
 def _after(synapses: PyTree, population: PyTree) -> PyTree:
     """The synaptic state, not touched before the population that reads it is done."""
-    leaves = jtu.tree_leaves(population)
+    leaves = [a for a in jtu.tree_leaves(population) if eqx.is_inexact_array(a)]
     return jtu.tree_map(lambda a: after(a, leaves[0]), synapses) if leaves else synapses
 
 

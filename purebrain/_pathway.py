@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ._check import step_counts, steps
+from ._check import concrete, step_counts, steps
 from ._combine import as_floats
 from ._core import Tick
 from ._delay import Ring
@@ -33,7 +33,7 @@ class Span(eqx.Module):
         return self.hi - self.lo
 
     def of(self, spikes: Array | Spikes) -> Array | Spikes:
-        """These neurons' part of a population's spikes."""
+        """These neurons' part of a population's spikes of one step."""
         return spikes[self.lo : self.hi]
 
 
@@ -69,7 +69,8 @@ class DelayedInput(eqx.Module):
 
     def init(self, dt: float, dtype) -> Array:
         """An empty ring, as long as the longest delay."""
-        step_counts("delay", self.comm.delay, dt, jnp.int32, at_least=1)
+        if concrete(self.comm.delay) is not None:  # else checked when it was: it is no parameter
+            step_counts("delay", self.comm.delays(), dt, jnp.int32, at_least=1)
         length = max(1, math.floor(self.comm.max_delay / dt + 0.5))
         return self.comm.ring(length, dtype)
 
@@ -111,7 +112,7 @@ class PostPathway(AbstractPathway):
     drive: AbstractDrive
 
     def init(self, dt):
-        dtype = self.inputs[0].comm.weight.dtype
+        dtype = jnp.result_type(*(i.comm.weight for i in self.inputs))
         return self.syn.init(self.post.n, dtype), tuple(i.init(dt, dtype) for i in self.inputs)
 
     def conductance(self, state):

@@ -111,6 +111,7 @@ def resolve(projection: Projection | AbstractPathway, sizes: Mapping[str, int]) 
         if isinstance(syn, AtPre):
             return PrePathway((inp,), post, syn.syn, drive)
         return PostPathway((inp,), post, syn, drive)
+    comm = projection.comm  # not one that a rule draws: its order is not known before
     if isinstance(syn, AtPre) or not isinstance(comm, CSR):
         raise TypeError(
             f"delay: one a synapse needs an ops.CSR and linear kinetics, but comm is "

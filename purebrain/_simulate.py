@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from ._adjoint import AbstractAdjoint, Direct
 from ._check import concrete, instance, one_key, steps, time_step
 from ._core import AbstractDynamics, Tick
+from ._drive import Drives
 from ._progress import progress_hook
 
 
@@ -100,9 +101,12 @@ def simulate(
     instance("save", save, Callable)
     if isinstance(inputs, Series):
         i0 = _check_series(inputs, i0, length)
-    elif not callable(inputs):
+    elif isinstance(inputs, Drives) or not callable(inputs):
         # A Python number would be a constant of the compiled code, compiled anew for every other.
-        inputs = jtu.tree_map(lambda a: jnp.asarray(a) if isinstance(a, int | float) else a, inputs)
+        inputs = jtu.tree_map(
+            lambda a: jnp.asarray(a, float) if isinstance(a, int | float) else a, inputs
+        )
+    _check_state(model, state, dt)
     hook = progress_hook(length) if progress else None
     out = _run(model, state, inputs, dt, length, i0, key, save, adjoint, hook, check_finite)
     run, first_bad = out
@@ -113,8 +117,13 @@ def simulate(
 
 @eqx.filter_jit
 def _run(model, state, inputs, dt, length, i0, key, save, adjoint, hook, check_finite):
-    feed = inputs if callable(inputs) else lambda tick: inputs
-    _check_state(model, state, feed, Tick(i0, dt, key))
+    feed = inputs
+    if isinstance(inputs, Drives) or not callable(inputs):
+
+        def feed(tick):
+            return inputs
+
+    _check_step(model, state, feed, Tick(i0, dt, key))
     floats = [eqx.is_inexact_array(leaf) for leaf in jtu.tree_leaves(state)]
     unset = jnp.full(sum(floats), -1, jnp.int32) if check_finite else None
 
@@ -165,18 +174,23 @@ def _check_series(series: Series, i0: Array, length: int) -> Array:
     return i0
 
 
-def _check_state(model, state, feed, tick: Tick) -> None:
-    """Refuses the state of another model, and a model that makes a state of another kind."""
-    advice = f"write state = model.init(dt={tick.dt}, key=...)."
+def _check_state(model, state, dt: float) -> None:
+    """Refuses the state of another model, and times of the model that are off the grid of dt."""
+    advice = f"write state = model.init(dt={dt}, key=...)."
     given = _kinds(lambda: state)
-    own = _kinds(lambda: model.init(dt=tick.dt, key=jr.key(0)))
+    own = _kinds(lambda: model.init(dt=dt, key=jr.key(0)))
     for path in given | own:
         if given.get(path) != own.get(path):
             raise ValueError(
                 f"state{path}: {given.get(path, 'nothing')}, but this {type(model).__name__} at "
-                f"dt = {tick.dt} ms has {own.get(path, 'nothing')}; is it of another model, dt or "
+                f"dt = {dt} ms has {own.get(path, 'nothing')}; is it of another model, dt or "
                 f"precision? If so {advice}"
             )
+
+
+def _check_step(model, state, feed, tick: Tick) -> None:
+    """Refuses a model whose step makes a state of another kind."""
+    given = _kinds(lambda: state)
     new = _kinds(lambda: model.step(state, feed(tick), tick)[0])
     for path in given | new:
         if given.get(path) != new.get(path):

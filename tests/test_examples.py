@@ -1,4 +1,4 @@
-"""Every example runs as a user would run it, at a small size; wrong arguments end with one clear line."""
+"""Every example runs as a user would run it; wrong arguments end with one clear line."""
 
 import json
 import os
@@ -27,7 +27,7 @@ COBA_KEYS = {
 def run(name, *args, cwd):
     env = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"} | {"MPLBACKEND": "Agg"}
     command = [sys.executable, str(ROOT / "examples" / name), *map(str, args)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=1500)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,27 @@ def test_wrong_arguments_end_with_one_clear_line(args, message, tmp_path):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_sweep_runs_a_grid_in_one_call(tmp_path):
+    args = ("--grid", 3, "--neurons", 200, "--duration", 50, "--plot", "rates.png", "--json")
+    done = run("sweep.py", *args, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["networks"] == 9
+    # Without inhibition and with the strongest excitation the refractory time is the limit.
+    assert figures["rate_min_hz"] < 40 < 150 < figures["rate_max_hz"] <= 200
+    assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_reaches_the_target_rate_and_the_gradient_is_that_of_a_secant(tmp_path):
+    done = run("train_rate.py", "--json", "--plot", "training.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["secant_hz"] > 0
+    assert 1 / 4 < figures["gradient_hz"] / figures["secant_hz"] < 4
+    assert abs(figures["rate_start_hz"] - 15) > 5
+    assert abs(figures["rate_end_hz"] - 15) < 0.5
+
+
 def made_up_cortex(folder, n=3):
     """Three areas in a ring, in files of the real format."""
     fln = 0.2 * np.roll(np.eye(n), 1, axis=0)
@@ -95,11 +116,12 @@ def test_macaque_merged_and_as_written_agree(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the data of Joglekar et al. (2018)")
 def test_macaque_at_all_29_areas(tmp_path):
-    done = run("macaque.py", "--data", DATA, "--json", "--merged-only", cwd=tmp_path)
+    done = run("macaque.py", "--data", DATA, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert figures["areas"] == 29 and figures["projections"] == 652
     assert figures["merged_synaptic_states"] == 4
+    assert figures["same_spikes"] is True
 
 
 def test_macaque_refuses_missing_and_malformed_data(tmp_path):

@@ -204,8 +204,8 @@ SIZES = {"E": 12, "I": 7}
 INPUTS = {"E": jnp.linspace(5, 40, 12), "I": jnp.linspace(30, 5, 7)}
 
 
-def random_projection(rng):
-    pre, post = (pb.View(str(rng.choice(list(SIZES)))) for _ in range(2))
+def random_projection(rng, post, syn, drive):
+    pre = pb.View(str(rng.choice(list(SIZES))))
     if rng.random() < 0.5:
         pre = pre[1 : SIZES[pre.name] - 2]
     if rng.random() < 0.5:
@@ -227,10 +227,8 @@ def random_projection(rng):
         comm = pb.connect.from_coo(rows, columns, each)(n_pre, n_post)
         if form == 3:
             delay = DT * rng.integers(1, 9, rows.size)
-    syn = pb.Exponential(rng.choice([3.0, 8.0]))
     if rng.random() < 0.2 and np.ndim(delay) == 0:
         syn = pb.AtPre(syn)
-    drive = (pb.Current(), pb.COBA(0.0), pb.COBA(-80.0))[rng.integers(3)]
     return projection(pre, post, comm, syn=syn, drive=drive, delay=delay)
 
 
@@ -245,7 +243,12 @@ def signature(p):
 @given(seed=seeds, bits=st.booleans())
 def test_merging_changes_nothing_but_the_size_of_the_state(seed, bits):
     rng = np.random.default_rng(seed)
-    projections = [random_projection(rng) for _ in range(rng.integers(2, 7))]
+    projections = []
+    for post in pb.View("E"), pb.View("I"):
+        syn = pb.Exponential(rng.choice([3.0, 8.0]))
+        drive = (pb.Current(), pb.COBA(0.0), pb.COBA(-80.0))[rng.integers(3)]
+        projections += [random_projection(rng, post, syn, drive) for _ in range(3)]
+    projections.append(projection("E", "E", pb.connect.all_to_all(0.1), syn=syn, drive=drive))
     neurons = {
         "E": pb.Refractory(pb.LIF(12, v_init=pb.Normal(-55.0, 5.0)), tau_ref=0.4),
         "I": pb.LIF(7, tau=10.0, v_init=pb.Uniform(-60.0, -50.0)),

@@ -36,7 +36,6 @@ def drawn(form, per_synapse, n_pre=6, n_post=5, dtype=float, whole=False, share=
     """A case, and its (weight, s, y): whole numbers or normal ones; a share of s is not zero."""
     rng = np.random.default_rng(seed)
     case = FORMS[form](rng, n_pre, n_post)
-
     shapes = case.shape if per_synapse else (), case.n_pre, case.n_post
     weight, s, y = (rng.integers(-4, 5, n) if whole else rng.normal(size=n) for n in shapes)
     s = s * (rng.random(case.n_pre) < share)
@@ -60,49 +59,43 @@ def test_values(form, n_pre, n_post, share, per_synapse, whole, seed):
     case, (weight, s, y) = drawn(
         form, per_synapse, n_pre, n_post, whole=whole, share=share, seed=seed
     )
-    n_pre, spikes = case.n_pre, np.asarray(s != 0)
-    among_others = np.concatenate([~spikes[:3], spikes, ~spikes[:2]])
-    op, start = case.make(weight), len(spikes[:3])
+    op, spikes = case.make(weight), s != 0
 
     @partial(jax.jit, compiler_options=UNOPTIMIZED)
-    def run(op, s, y, spikes, among_others):
-        view = ops.pack(among_others)[start : start + n_pre]
+    def run(op, s, y, spikes):
+        among_others = ops.pack(jnp.concatenate([~spikes[:3], spikes, ~spikes[:2]]))
+        start = min(3, s.size)
         return {
-            "mv": op.mv(s),
-            "mv_add": op.mv_add(y, s),
+            "mv of booleans": op.mv(spikes),
+            "mv_add of floats": op.mv_add(y, s),
+            "mv_add of a view": op.mv_add(y, among_others[start : start + s.size]),
             "mv_t": op.mv_t(y),
-            "mm": op.mm(jnp.stack([s, -2 * s, 0 * s])),
-            "mm_t": op.mm_t(jnp.stack([y, 3 * y])),
+            "mm of floats": op.mm(jnp.stack([s, spikes.astype(y.dtype), 0 * s])),
             "mm of packed": op.mm(ops.pack(jnp.stack([spikes, ~spikes]))),
+            "mm_t": op.mm_t(jnp.stack([y, 3 * y])),
             "as_matrix": op.as_matrix(),
-            "booleans": op.mv(spikes),
-            "packed": op.mv(ops.pack(spikes)),
-            "view of packed": op.mv_add(y, view),
-            "floats": op.mv(spikes.astype(y.dtype)),
         }
 
-    got = run(op, s, y, spikes, among_others)
-    w, s, y, one = case.matrix(np.asarray(weight)), np.asarray(s), np.asarray(y), spikes * 1.0
+    got = run(op, s, y, spikes)
+    weight, s, y, ones = (np.asarray(a, float) for a in (weight, s, y, spikes))
+    w = case.matrix(weight)
     want = {
-        "mv": s @ w,
-        "mv_add": y + s @ w,
+        "mv of booleans": ones @ w,
+        "mv_add of floats": y + s @ w,
+        "mv_add of a view": y + ones @ w,
         "mv_t": w @ y,
-        "mm": np.stack([s, -2 * s, 0 * s]) @ w,
+        "mm of floats": np.stack([s, ones, 0 * s]) @ w,
+        "mm of packed": np.stack([ones, 1 - ones]) @ w,
         "mm_t": np.stack([y, 3 * y]) @ w.T,
-        "mm of packed": np.stack([one, 1 - one]) @ w,
         "as_matrix": w,
-        "booleans": one @ w,
-        "packed": one @ w,
-        "view of packed": y + one @ w,
-        "floats": one @ w,
     }
     for name in want:
         assert_close(got[name], want[name], EXACT if whole else FLOAT64, name)
     pre, post, weights = op.as_coo()
-    found = np.zeros((n_pre, case.n_post))
+    found = np.zeros(op.shape)
     np.add.at(found, (pre, post), weights)
     assert_close(found, w, EXACT if whole else FLOAT64, "as_coo")
-    assert op.shape == w.shape and got["mv"].dtype == op.weight.dtype
+    assert op.shape == w.shape and got["mm of packed"].dtype == op.weight.dtype
 
 
 @settings(max_examples=15)
@@ -181,7 +174,6 @@ def test_an_empty_batch(form):
 
 
 # ---- transforms ----------------------------------------------------------------------------------
-
 
 ALL = (0, 1, 2)
 OVER_WEIGHTS, OVER_SPIKES, OVER_BOTH = (0, None, None), (None, 0, None), (0, 0, None)
@@ -447,7 +439,6 @@ BAD = [
     (lambda: csr(indices=[[0], [1], [2]]), ValueError, r"indices: shape \(3, 1\)"),
     (lambda: ops.FixedOutdegree(1.0, IDS, 2), ValueError, r"indices: 2 at position 3.*\[0, 2\)"),
     (lambda: ops.FixedOutdegree(1.0, IDS - 1, 3), ValueError, "indices: -1 at position 0"),
-    (lambda: ops.FixedOutdegree(1.0, IDS * 0.5, 3), TypeError, "indices: dtype float64"),
     (lambda: ops.FixedOutdegree(1.0, IDS[0], 3), ValueError, r"indices: shape \(2,\)"),
     (lambda: traced(jnp.ones(3)), TypeError, "indices: dtype float64.*integers"),
     (lambda: traced(np.arange(3), jnp.arange(3.0)), ValueError, "indptr: .*float64.*integers"),
@@ -457,10 +448,8 @@ BAD = [
     (lambda: csr(indptr=[0, 1, 2]), ValueError, "indptr: starts at 0 and ends at 2.*synapses, 3"),
     (lambda: csr(indptr=[0.0, 1.0, 3.0]), ValueError, "indptr: .*float64.*integers"),
     (lambda: csr(indptr=[]), ValueError, r"indptr: shape \(0,\)"),
-    (lambda: csr(indptr=[[0, 1, 3]]), ValueError, r"indptr: shape \(1, 3\)"),
     # weights
     (lambda: csr(weight=jnp.ones(2)), ValueError, r"weight: shape \(2,\).*\(3,\)"),
-    (lambda: csr(weight=jnp.ones((3, 1))), ValueError, r"weight: shape \(3, 1\).*\(3,\)"),
     (lambda: csr(weight=NAN), ValueError, "weight: nan at position 0.*finite"),
     (lambda: csr(weight=jnp.array([1.0, INF, 1.0])), ValueError, "weight: inf at position 1"),
     (lambda: csr(weight=1j), TypeError, "weight: complex.*real"),

@@ -364,8 +364,8 @@ def test_the_compiled_step_stays_small():
         check=True,
     )
     counts = json.loads(out.stdout)
-    # Measured with JAX 0.10.2: 763 and 1,140 instructions; the ceilings are 15% above. One more copy
-    # of an array of neurons, or an exponential computed twice, shows in the time of a step.
+    # Measured with JAX 0.10.2: 763 and 1,140 instructions; the ceilings are 15% above. One more
+    # copy of an array of neurons, or an exponential computed twice, shows in the time of a step.
     lif, hh = counts["lif"], counts["hh"]
     assert lif["copies"] == 0 and lif["exponentials"] == 1 and lif["instructions"] <= 880
     assert hh["copies"] <= 4 and hh["exponentials"] <= 10 and hh["instructions"] <= 1310

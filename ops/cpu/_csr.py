@@ -108,7 +108,7 @@ def _plain(layout, p, indices):
 def _delayed(layout, p, indices, delay, slot, dt):
     # The target is a place on a ring of slots, one a step, each with `stride` neurons.
     n_slots = layout.n_post // layout.stride
-    age = jnp.floor(_slice(delay, p, layout) / dt + 0.5).astype(jnp.int32)
+    age = jnp.floor(_slice(delay, p, layout).astype(dt.dtype) / dt + 0.5).astype(jnp.int32)
     at = slot + age
     at = jnp.where(at >= n_slots, at - n_slots, at)
     return at * layout.stride + _slice(indices, p, layout)

@@ -12,6 +12,8 @@ def for_each_event(layout, s, visit, carry):
 
     `value` is s[b, i], or None for packed spikes (each counts 1).
     """
+    if layout.n_pre == 0:
+        return carry
     packed = s.dtype == jnp.uint32
     words = s if packed else pack_bits(s != 0)
     n_words = words.shape[1]

@@ -65,6 +65,11 @@ def integrate(neuron: AbstractNeuron[S], y: S, x, tick: Tick) -> S:
     """One step of the neuron's vector field, without threshold and reset."""
     term = _ClockTerm(neuron.vf, tick.dt)
     t0, drives = tick.t, as_drives(x)
+    if drives.current.shape not in ((), (neuron.n,)):
+        raise ValueError(
+            f"inputs: shape {drives.current.shape}; it must be one number or ({neuron.n},), one a "
+            "neuron."
+        )
     t1 = t0 + tick.dt
     solver_state = neuron.solver.init(term, t0, t1, y, drives)
     # Any solver is told that the state jumped: resets are not part of the flow.

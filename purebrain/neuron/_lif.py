@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from .._check import below, parameters, positive
 from .._core import as_param
-from .._init import Initial, initial
+from .._init import AbstractDistribution, as_initial_or_none, initial
 from ..solvers import ExpEuler
 from ..surrogate import AbstractSpike, SuperSpike
 from ._abstract import AbstractNeuron, NeuronState
@@ -51,7 +51,9 @@ class LIF(AbstractNeuron):
     v_rest: Float[Array, "..."] = eqx.field(converter=as_param, default=-60.0)
     v_th: Float[Array, "..."] = eqx.field(converter=as_param, default=-50.0)
     v_reset: Float[Array, "..."] = eqx.field(converter=as_param, default=-60.0)
-    v_init: Initial | None = None
+    v_init: AbstractDistribution | Array | None = eqx.field(
+        converter=as_initial_or_none, default=None
+    )
     spike: AbstractSpike = eqx.field(default_factory=SuperSpike)
     reset_rule: AbstractReset = HardReset()
     solver: dfx.AbstractSolver = ExpEuler()

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from .._check import parameters, positive
 from .._core import as_param
-from .._init import Initial, initial
+from .._init import AbstractDistribution, as_initial, as_initial_or_none, initial
 from ..solvers import ExpEuler, x_over_expm1
 from ..surrogate import AbstractSpike, SuperSpike
 from ._abstract import AbstractNeuron, NeuronState
@@ -65,10 +65,12 @@ class TraubMiles(AbstractNeuron):
     v_t: Float[Array, "..."] = eqx.field(converter=as_param, default=-63.0)
     v_th: Float[Array, "..."] = eqx.field(converter=as_param, default=-20.0)
     v_scale: Float[Array, "..."] = eqx.field(converter=as_param, default=20.0)
-    v_init: Initial | None = None
-    m_init: Initial = 0.0
-    h_init: Initial = 0.0
-    n_init: Initial = 0.0
+    v_init: AbstractDistribution | Array | None = eqx.field(
+        converter=as_initial_or_none, default=None
+    )
+    m_init: AbstractDistribution | Array = eqx.field(converter=as_initial, default=0.0)
+    h_init: AbstractDistribution | Array = eqx.field(converter=as_initial, default=0.0)
+    n_init: AbstractDistribution | Array = eqx.field(converter=as_initial, default=0.0)
     spike: AbstractSpike = eqx.field(default_factory=SuperSpike)
     solver: dfx.AbstractSolver = ExpEuler()
 

@@ -37,11 +37,8 @@ def raster(run: Run, names: Sequence[str | View] | None = None, ax: "Axes | None
         view = View(name) if isinstance(name, str) else name
         spikes = run.saved[view.name]
         if view.name != name:
-            spikes = (
-                spikes[view.lo : view.hi]
-                if isinstance(spikes, Spikes)
-                else spikes[:, view.lo : view.hi]
-            )
+            part = slice(view.lo, view.hi)
+            spikes = spikes.neurons(part) if isinstance(spikes, Spikes) else spikes[:, part]
         n_steps, n = spikes.shape
         i0 = int(run.i) - n_steps
         times, ids = spike_times(spikes, run.dt, i0)
