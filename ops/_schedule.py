@@ -24,8 +24,8 @@ def after(x: Array, event: Array) -> Array:
 
     An identity in `x`, also to every transform; `event` may be any array.
     """
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return x
+    if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
+        return x  # there, times one is no identity: of complex numbers infinity becomes NaN
     return _after_p.bind(x, lax.stop_gradient(event))
 
 

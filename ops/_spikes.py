@@ -42,11 +42,21 @@ def unpack_bits(words: UInt32[Array, "*batch words"], n: int) -> Bool[Array, "*b
     return bits.reshape(*words.shape[:-1], 32 * words.shape[-1])[..., :n].astype(bool)
 
 
+def _takes_one_axis(index) -> bool:
+    whole = isinstance(index, int) and not isinstance(index, bool)
+    return (
+        whole
+        or isinstance(index, slice)
+        or jnp.issubdtype(getattr(index, "dtype", bool), jnp.integer)
+    )
+
+
 class Spikes(eqx.Module):
     """The spikes of `size` neurons as bits, with any leading axes; made by `ops.pack`.
 
-    Indexing is that of the dense array; a view of a sub-population (of one step `spikes[lo:hi]`,
-    else `spikes.neurons(slice(lo, hi))`) masks, and moves no data. Bits have no derivative: to
+    Indexing is that of the dense array, the neurons last (`spikes[lo:hi]` of one step,
+    `spikes[t0:t1, lo:hi]` of several), by a slice without stride: a view of a sub-population, also
+    `spikes.neurons(slice(lo, hi))`, masks, and moves no data. Bits have no derivative: to
     differentiate through spikes give the neuron a surrogate, whose spikes are floats.
     """
 
@@ -70,15 +80,22 @@ class Spikes(eqx.Module):
         return (*self.words.shape[:-1], self.size)
 
     def __getitem__(self, index) -> "Spikes":
-        """As of the dense array: the leading axes first (time, batch), of one step the neurons."""
-        if self.words.ndim > 1:
-            return Spikes(self.words[index], self.n, self.lo, self.hi)
-        if not isinstance(index, slice) or index.step not in (None, 1):
-            raise IndexError(f"spikes[{index}]: it must be a slice without stride, spikes[lo:hi].")
-        return self.neurons(index)
+        """As of the dense array: the leading axes (time, batch), then the neurons."""
+        index = index if isinstance(index, tuple) else (index,)
+        axes = self.words.ndim - 1
+        # An index that takes more or less than one axis could reach the words.
+        if len(index) > axes + 1 or not all(_takes_one_axis(i) for i in index):
+            raise IndexError(
+                f"spikes[{index}]: it must be whole numbers, arrays of them, or slices, one an "
+                f"axis of {self.shape}."
+            )
+        spikes = Spikes(self.words[index[:axes]], self.n, self.lo, self.hi)
+        return spikes.neurons(*index[axes:]) if len(index) > axes else spikes
 
     def neurons(self, index: slice) -> "Spikes":
         """The neurons lo to hi - 1, whatever the leading axes: `spikes.neurons(slice(lo, hi))`."""
+        if not isinstance(index, slice) or index.step not in (None, 1):
+            raise IndexError(f"neurons {index}: they must be a slice without stride, [lo:hi].")
         lo, hi, _ = index.indices(self.size)
         lo, hi = self.lo + lo, self.lo + max(lo, hi)
         if (lo, hi) == (self.lo, self.hi):

@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 
 from ._check import steps
 from ._core import AbstractDynamics, Tick, X, Y
-from .ops import Spikes, pack
+from .ops import Spikes, after, materialize, pack
 
 S = TypeVar("S")
 
@@ -94,6 +94,8 @@ class Delayed(AbstractDynamics[tuple[Ring | None, S], X, Y], Generic[S, X, Y]):
     def step(self, state, x, tick):
         ring, part = state
         if ring is not None:
-            ring, x = ring.write(tick, x), ring.read(tick, ring.length)
+            due = jtu.tree_map(materialize, ring.read(tick, ring.length))
+            # Written after it is read, or the whole ring would be copied at every step.
+            ring, x = ring.write(tick, jtu.tree_map(after, x, due)), due
         part, y = self.part.step(part, x, tick)
         return (ring, part), y

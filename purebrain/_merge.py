@@ -7,7 +7,7 @@ import numpy as np
 from ._check import concrete, instance
 from ._network import Network
 from ._pathway import AbstractPathway, DelayedInput, Input, PostPathway, Span
-from .ops import CSR, DelayedCSR, FixedOutdegree
+from .ops import CSR, DelayedCSR, FixedOutdegree, OneToOne
 
 
 def merge(network: Network) -> Network:
@@ -33,9 +33,8 @@ def _signature(path: AbstractPathway, k: int):
     if not isinstance(path, PostPathway):
         return k
     leaves, tree = jtu.tree_flatten((path.syn, path.drive))
-    # Parameters of each target hold for its view only; and what has no list of synapses is kept so.
-    fixed = any(np.ndim(leaf) for leaf in leaves) or not all(map(_is_sparse, path.inputs))
-    post = path.post if fixed else path.post.name
+    # Parameters of each target hold for its view only.
+    post = path.post if any(np.ndim(leaf) for leaf in leaves) else path.post.name
     # A traced parameter is the same only if it is the same object.
     hosts = [concrete(leaf) for leaf in leaves]
     values = [
@@ -46,7 +45,8 @@ def _signature(path: AbstractPathway, k: int):
 
 
 def _is_sparse(inp: Input | DelayedInput) -> bool:
-    return isinstance(inp, DelayedInput) or isinstance(inp.comm, CSR | FixedOutdegree)
+    """Whether there is a list of synapses to fuse; a dense matrix, say, stays as it is."""
+    return isinstance(inp.comm, CSR | DelayedCSR | FixedOutdegree | OneToOne)
 
 
 def _unite(group: list[AbstractPathway]) -> AbstractPathway:
@@ -58,10 +58,12 @@ def _unite(group: list[AbstractPathway]) -> AbstractPathway:
     by_pre: dict[str, list[tuple[Input | DelayedInput, Span]]] = {}
     for path in group:
         for inp in path.inputs:
-            if _is_sparse(inp):
+            if isinstance(inp, DelayedInput) or _is_sparse(inp):
                 by_pre.setdefault(inp.pre.name, []).append((inp, path.post))
             else:
-                inputs.append(inp)
+                inputs.append(
+                    Input(inp.pre, inp.comm, inp.delay, path.post.lo - post.lo + inp.offset)
+                )
     for parts in by_pre.values():
         if len(parts) == 1 and parts[0][1] == post:
             inputs.append(parts[0][0])
@@ -84,7 +86,8 @@ def _fuse(
         delayed = isinstance(inp, DelayedInput)
         i, j, w = (inp.comm.csr if delayed else inp.comm).as_coo()
         rows.append(i + (inp.pre.lo - pre.lo))
-        columns.append(j + (view.lo - post.lo))
+        offset = 0 if delayed else inp.offset
+        columns.append(j + (view.lo - post.lo + offset))
         weights.append(w)
         delays.append(inp.comm.delays() if delayed else np.full(i.size, inp.delay))
     row, column, delay = map(np.concatenate, (rows, columns, delays))

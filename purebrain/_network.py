@@ -14,6 +14,7 @@ projections changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import equinox as eqx
@@ -137,18 +138,30 @@ class Network(AbstractDynamics[NetworkState, Mapping[str, Any], dict[str, Array 
         # 3. flow, then receive what is due.
         synapses, arrivals = [], []
         for path, syn, rings in zip(self.pathways, state.synapses, state.arrivals, strict=True):
-            syn = _after(syn, populations[path.post.name])
+            syn = _after(syn, _floats(populations[path.post.name])[:1])
             syn, rings = path.deliver(syn, rings, state.history, out, tick)
             synapses.append(syn)
             arrivals.append(rings)
-        history = {name: ring.write(tick, out[name]) for name, ring in state.history.items()}
+        history = {}
+        for name, ring in state.history.items():
+            read = [
+                syn
+                for path, syn in zip(self.pathways, synapses, strict=True)
+                if any(inp.pre.name == name for inp in path.inputs)
+            ]
+            history[name] = ring.write(tick, _after(out[name], _floats(read)))
         return NetworkState(populations, tuple(synapses), history, tuple(arrivals)), out
 
 
-def _after(synapses: PyTree, population: PyTree) -> PyTree:
-    """The synaptic state, not touched before the population that reads it is done."""
-    leaves = [a for a in jtu.tree_leaves(population) if eqx.is_inexact_array(a)]
-    return jtu.tree_map(lambda a: after(a, leaves[0]), synapses) if leaves else synapses
+def _floats(tree: PyTree) -> list[Array]:
+    return [a for a in jtu.tree_leaves(tree) if eqx.is_inexact_array(a)]
+
+
+def _after(x: PyTree, events: list[Array]) -> PyTree:
+    """`x`, not touched before the events are computed. So a synaptic state is updated in place once
+    its population has read it, and a history once its projections have: else all of it is copied,
+    at every step."""
+    return reduce(lambda x, event: jtu.tree_map(lambda a: after(a, event), x), events, x)
 
 
 def check_inputs(populations: Mapping[str, AbstractPopulation], x) -> None:

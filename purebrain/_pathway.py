@@ -38,11 +38,15 @@ class Span(eqx.Module):
 
 
 class Input(eqx.Module):
-    """A connectivity whose synapses share one delay (ms): reads the history of its source."""
+    """A connectivity whose synapses share one delay (ms): reads the history of its source.
+
+    Its targets are those of the pathway from the `offset`-th on.
+    """
 
     pre: Span
     comm: AbstractOperator
     delay: float = eqx.field(static=True)
+    offset: int = eqx.field(static=True, default=0)
 
     def age(self, dt: float) -> int:
         """The delay in steps."""
@@ -58,7 +62,10 @@ class Input(eqx.Module):
 
     def deliver(self, g: Array, ring, history: History, out: Emitted, tick: Tick):
         """`g` with what is due, and what is under way."""
-        return self.comm.mv_add(g, self.due(history, tick)), ring
+        s, part = self.due(history, tick), slice(self.offset, self.offset + self.comm.n_post)
+        if self.comm.n_post == g.shape[0]:
+            return self.comm.mv_add(g, s), ring
+        return g.at[part].set(self.comm.mv_add(g[part], s)), ring
 
 
 class DelayedInput(eqx.Module):

@@ -300,7 +300,7 @@ def test_merge_leaves_alone_what_it_must():
 
 
 def test_merging_nothing_or_projections_without_synapses():
-    empty = pb.connect.from_coo(np.zeros(0, int), np.zeros(0, int), 1.0)
+    empty = pb.connect.from_coo(np.zeros(0, int), np.zeros(0, int), 1.0)(12, 7)
     none = np.zeros(0)
     for delays in ([DT, DT], [DT, 2 * DT], [none, none], [none, DT]):
         ps = [projection("E", "I", empty, delay=d) for d in delays]
@@ -347,7 +347,12 @@ def test_delays_of_synapses_are_one_projection_for_each_delay(seed):
 
     def network(*parts):
         ps = [
-            projection("E", "I", pb.connect.from_coo(rows[k], columns[k], weight[k]), delay=delay)
+            projection(
+                "E",
+                "I",
+                pb.connect.from_coo(rows[k], columns[k], weight[k])(12, 7),
+                delay=delay,
+            )
             for k, delay in parts
         ]
         return pb.Network({"E": pb.LIF(12), "I": pb.LIF(7)}, ps)

@@ -128,8 +128,8 @@ def test_nest_iaf_psc_exp_with_injected_spikes():
 def fan(delays, weight, tau):
     """From one neuron to as many as there are delays (in steps)."""
     n = len(delays)
-    rule = pb.connect.from_coo(np.zeros(n, int), np.arange(n), weight)
-    return pb.Projection("P", "N", rule, pb.Exponential(tau), pb.Current(), delay=DT * delays)
+    to = pb.connect.from_coo(np.zeros(n, int), np.arange(n), weight)(1, n)
+    return pb.Projection("P", "N", to, pb.Exponential(tau), pb.Current(), delay=DT * delays)
 
 
 @pytest.mark.parametrize("source", ["gen", "parrot"])
@@ -179,10 +179,10 @@ def recurrent(data, scheme, split):
         groups = [mine & (data["delay"] == d) for d in range(1, 16)] if split else [mine]
         for group in groups:
             pre, post, weight, delay = (data[k][group] for k in ("pre", "post", "weight", "delay"))
-            rule = pb.connect.from_coo(pre, post, scale * weight)
+            to = pb.connect.from_coo(pre, post, scale * weight)(100, 100)
             delay = float(DT * delay[0]) if split else DT * delay
             syn = pb.Exponential(tau)
-            projections.append(pb.Projection("N", "N", rule, syn, pb.Current(), delay=delay))
+            projections.append(pb.Projection("N", "N", to, syn, pb.Current(), delay=delay))
     return pb.Network({"N": iaf(100, v_init=data["v0"])}, projections)
 
 

@@ -52,7 +52,7 @@ bounds = st.one_of(st.none(), st.integers(-120, 120))
 @given(st.sampled_from([0, 1, 31, 32, 33, 100]), bounds, bounds, bounds, bounds)
 def test_views_of_views_are_slices_of_slices(n, a, b, c, d):
     x = drawn(n, 2, n)
-    view, want = ops.pack(jnp.asarray(x))[a:b][c:d], x[:, a:b][:, c:d]
+    view, want = ops.pack(jnp.asarray(x))[:, a:b].neurons(slice(c, d)), x[:, a:b][:, c:d]
     assert view.shape == want.shape
     np.testing.assert_array_equal(view.to_dense(), want)
     np.testing.assert_array_equal(view.count(), want.sum(-1))
@@ -70,15 +70,46 @@ def test_views_under_jit_and_vmap():
     np.testing.assert_array_equal(dense, x[..., 3:40])
     np.testing.assert_array_equal(count, x[..., 3:40].sum(-1))
     whole = ops.pack(jnp.asarray(x))
-    got = jax.vmap(lambda spikes: spikes[3:40].to_dense(), in_axes=1)(whole)
-    np.testing.assert_array_equal(got, x[..., 3:40].swapaxes(0, 1))
+    got = jax.vmap(lambda spikes: spikes[0:2, 3:40].to_dense(), in_axes=1)(whole)
+    np.testing.assert_array_equal(got, x[0:2, :, 3:40].swapaxes(0, 1))
 
 
-@pytest.mark.parametrize("index", [3, slice(0, 6, 2), slice(None, None, -1), (slice(0, 2),)])
-def test_only_plain_slices_are_views(index):
-    message = r"spikes\[.*\]: .*spikes\[lo:hi\]"
-    with without_type_checker(), pytest.raises(IndexError, match=message):
-        ops.pack(jnp.ones(8, bool))[index]
+INDICES = [
+    2,
+    -1,
+    (1, 2),
+    slice(1, 3),
+    slice(None, None, -2),
+    (slice(1, None), 0),
+    (3, 1, slice(5, 40)),
+    (slice(None), slice(1, 2), slice(33, None)),
+    np.array([3, 0, 0]),
+    (np.array([3, 0]), np.array([1, 2]), slice(5, 40)),
+    jnp.int32(1),
+    (),
+]
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
+def test_indexing_is_that_of_the_dense_array(index):
+    x = drawn(2, 4, 3, 45)
+    got = ops.pack(jnp.asarray(x))[index]
+    assert got.shape == x[index].shape
+    np.testing.assert_array_equal(got.to_dense(), x[index])
+    np.testing.assert_array_equal(got.neurons(slice(2, 9)).to_dense(), x[index][..., 2:9])
+
+
+@pytest.mark.parametrize("index", [3, slice(0, 6, 2), slice(None, None, -1), np.arange(2)])
+def test_neurons_are_taken_by_plain_slices(index):
+    for call in (lambda s: s[index], lambda s: s.neurons(index)):
+        with without_type_checker(), pytest.raises(IndexError, match=r"neurons .*\[lo:hi\]"):
+            call(ops.pack(jnp.ones(8, bool)))
+
+
+@pytest.mark.parametrize("index", [..., None, True, np.ones(2, bool), (0, 0, 0), 0.5, "a"], ids=str)
+def test_what_would_index_words_is_refused(index):
+    with pytest.raises(IndexError, match=r"spikes\[.*one an axis of \(2, 8\)"):
+        ops.pack(jnp.ones((2, 8), bool))[index]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32", "uint8"])

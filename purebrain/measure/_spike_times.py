@@ -5,7 +5,7 @@ from jaxtyping import Array
 
 from ..ops import Spikes
 
-CHUNK = 1024  # steps unpacked at once
+CHUNK = 2**22  # neurons times steps unpacked at once
 
 
 def spike_times(
@@ -20,18 +20,13 @@ def spike_times(
     ids.
     """
     steps, ids = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for start in range(0, spikes.shape[0], CHUNK):
-        counts = _dense(spikes, start)
+    length, n = spikes.shape
+    rows = max(1, CHUNK // max(1, n))
+    for start in range(0, length, rows):
+        part = spikes[start : start + rows]
+        counts = np.asarray(part.to_dense() if isinstance(part, Spikes) else part)
         step, neuron = np.nonzero(counts)
         times = counts[step, neuron].astype(np.int64)
         steps.append(np.repeat(start + step, times))
         ids.append(np.repeat(neuron, times))
     return (np.concatenate(steps) + (1 + i0)) * float(dt), np.concatenate(ids)
-
-
-def _dense(spikes: Spikes | Array | np.ndarray, start: int) -> np.ndarray:
-    if not isinstance(spikes, Spikes):
-        return np.asarray(spikes[start : start + CHUNK])
-    words = np.asarray(spikes.words[start : start + CHUNK])
-    bits = (words[:, None, :] >> np.arange(32, dtype=np.uint32)[:, None]) & np.uint32(1)
-    return bits.reshape(len(words), -1)[:, spikes.lo : spikes.hi]
