@@ -109,7 +109,9 @@ def test_macaque_merged_and_as_written_agree(tmp_path):
     assert figures["same_spikes"] is True
     assert figures["merged_synaptic_states"] == 4
     assert figures["as_written_synaptic_states"] == figures["projections"] > 12
-    assert 2 < figures["rate_e_hz"] < 20 < figures["rate_i_hz"] < 45
+    # The made-up cortex is coupled more weakly than the real one, so only the order is sure there.
+    low, high = (20, 45) if folder is DATA else (10, 45)
+    assert 2 < figures["rate_e_hz"] < low < figures["rate_i_hz"] < high
     assert (tmp_path / "raster.png").read_bytes().startswith(b"\x89PNG")
 
 
