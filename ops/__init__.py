@@ -8,6 +8,10 @@ from ._csr import CSR as CSR
 from ._delayed_csr import DelayedCSR as DelayedCSR
 from ._dense import Dense as Dense
 from ._fixed_outdegree import FixedOutdegree as FixedOutdegree
+from ._jit import JIT as JIT
+from ._jit import jit_homogeneous as jit_homogeneous
+from ._jit import jit_normal as jit_normal
+from ._jit import jit_uniform as jit_uniform
 from ._one_to_one import OneToOne as OneToOne
 from ._operator import AbstractOperator as AbstractOperator
 from ._schedule import after as after

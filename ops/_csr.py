@@ -17,9 +17,10 @@ from ._operator import (
     gather,
     scatter,
 )
-from .cpu._csr import KERNELS
+from .cpu import _csr as cpu
+from .xla import _csr as xla
 
-FAMILY = family("csr", KERNELS)
+FAMILY = family("csr", xla.KERNELS, cpu=cpu.KERNELS)
 MAX_WIDTH = 1024  # synapses of a row visited at once
 
 
@@ -69,14 +70,8 @@ class CSR(AbstractOperator):
     @property
     def layout(self) -> Layout:
         """What the kernels need to know at compile time."""
-        return Layout(
-            self.n_pre,
-            self.n_post,
-            self.weight.shape,
-            n_synapses=self.indices.size,
-            width=self.width,
-            one_slice=self.one_slice,
-        )
+        rows = cpu.Rows(self.indices.size, self.width, self.one_slice)
+        return Layout(self.n_pre, self.n_post, self.weight.shape, form=rows)
 
     def mv_add(self, y, s):
         s = checked_events(s, self.n_pre, y.dtype)

@@ -10,10 +10,11 @@ from ._csr import CSR
 from ._family import family
 from ._operator import checked_events, concrete, scatter
 from ._schedule import after, materialize
-from .cpu._csr import DELAYED_KERNELS
+from .cpu import _csr as cpu
+from .xla import _csr as xla
 
 NANOSECOND = 1e-6  # ms
-FAMILY = family("delayed_csr", DELAYED_KERNELS)
+FAMILY = family("delayed_csr", xla.DELAYED_KERNELS, cpu=cpu.DELAYED_KERNELS)
 
 
 class DelayedCSR(eqx.Module):
@@ -100,7 +101,9 @@ class DelayedCSR(eqx.Module):
                 )
         s = checked_events(s, self.csr.n_pre, ring.dtype)
         weight = self.csr.weight.astype(ring.dtype)
-        layout = self.csr.layout._replace(n_post=ring.size, stride=self.csr.n_post)
+        layout = self.csr.layout
+        rows = layout.form._replace(stride=self.csr.n_post)
+        layout = layout._replace(n_post=ring.size, form=rows)
         structure = (self.csr.indptr, self.csr.indices, self.delay, self._slot(ring, i))
         dt_array = jnp.asarray(dt / NANOSECOND, float)
         return scatter(FAMILY, layout, ring, s, weight, *structure, dt_array)

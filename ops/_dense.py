@@ -7,9 +7,10 @@ from jaxtyping import Array, Float
 
 from ._family import Layout, family
 from ._operator import AbstractOperator, as_weight, checked_events, gather, scatter
-from .cpu._dense import KERNELS
+from .cpu import _dense as cpu
+from .xla import _dense as xla
 
-FAMILY = family("dense", KERNELS)
+FAMILY = family("dense", xla.KERNELS, cpu=cpu.KERNELS)
 
 
 class Dense(AbstractOperator):

@@ -21,7 +21,7 @@ A connectivity's kernels are a `Kernels`; those of another platform are register
 the default ones, and only the target's are traced.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import jax
@@ -40,10 +40,7 @@ class Layout(NamedTuple):
     n_post: int
     synapses: tuple[int, ...]  # () where all share one weight
     lo: int = 0  # the first neuron of the view, where spikes are packed
-    n_synapses: int = 0
-    width: int = 0  # synapses of a row visited at once (CSR)
-    one_slice: bool = False  # whether that is the longest row
-    stride: int = 0  # neurons of a slot, where targets lie on a ring of slots
+    form: Hashable = None  # what only this form of connectivity knows
 
 
 class Kernels(NamedTuple):
@@ -63,8 +60,9 @@ class Family(NamedTuple):
     outer: Callable
 
 
-def family(name: str, default: Kernels, platforms: Mapping[str, Kernels] | None = None) -> Family:
-    """Makes the primitives of one form of connectivity."""
+def family(name: str, default: Kernels, **platforms: Kernels) -> Family:
+    """Makes the primitives of one form of connectivity: the default kernels, and those of the
+    platforms (cpu, cuda, tpu) that have some of their own."""
     prims = {kind: Primitive(f"purebrain_{name}_{kind}") for kind in Kernels._fields}
 
     def function(kind):
@@ -73,7 +71,7 @@ def family(name: str, default: Kernels, platforms: Mapping[str, Kernels] | None 
 
     fam = Family(*map(function, Kernels._fields))
     for kind, prim in prims.items():
-        _define(prim, kind, fam, {None: default, **(platforms or {})})
+        _define(prim, kind, fam, {None: default, **platforms})
     return fam
 
 

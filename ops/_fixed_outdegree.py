@@ -15,9 +15,10 @@ from ._operator import (
     gather,
     scatter,
 )
-from .cpu._fixed_outdegree import KERNELS
+from .cpu import _fixed_outdegree as cpu
+from .xla import _fixed_outdegree as xla
 
-FAMILY = family("fixed_outdegree", KERNELS)
+FAMILY = family("fixed_outdegree", xla.KERNELS, cpu=cpu.KERNELS)
 
 
 class FixedOutdegree(AbstractOperator):

@@ -42,6 +42,13 @@ def unpack_bits(words: UInt32[Array, "*batch words"], n: int) -> Bool[Array, "*b
     return bits.reshape(*words.shape[:-1], 32 * words.shape[-1])[..., :n].astype(bool)
 
 
+def as_floats(layout, s, dtype):
+    """Pre-synaptic values [B, n_pre] from what kernels are given: floats, or packed words."""
+    if s.dtype != jnp.uint32:
+        return s
+    return unpack_bits(s, 32 * s.shape[-1])[:, layout.lo : layout.lo + layout.n_pre].astype(dtype)
+
+
 def _takes_one_axis(index) -> bool:
     whole = isinstance(index, int) and not isinstance(index, bool)
     return (

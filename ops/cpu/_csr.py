@@ -1,9 +1,11 @@
-"""CPU kernels of CSR: rows of any length, visited in slices of `layout.width` synapses.
+"""CPU kernels of CSR: rows of any length, visited in slices of `layout.form.width` synapses.
 
 A slice that reaches past its row's end is masked. One that would reach past the arrays starts
 earlier, and what it then holds of before its place is masked too (JAX would move it by itself,
 silently).
 """
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -12,28 +14,37 @@ from .._family import Kernels
 from ._events import for_each_event, scatter_add, take
 
 
+class Rows(NamedTuple):
+    """What is static about rows of several lengths."""
+
+    n_synapses: int
+    width: int  # synapses of a row visited at once
+    one_slice: bool  # whether that is the longest row
+    stride: int = 0  # neurons of a slot, where targets lie on a ring of slots
+
+
 def _for_each_slice(layout, indptr, i, visit, carry):
     """Folds `carry = visit(carry, first, inside [width])` over the slices of row i."""
     at = lax.dynamic_slice(indptr, (i,), (2,))
     start, stop = at[0], at[1]
-    last = jnp.int32(layout.n_synapses - layout.width)
+    last = jnp.int32(layout.form.n_synapses - layout.form.width)
 
     def one(p, carry):
         first = jnp.minimum(p, last)
-        place = first + jnp.arange(layout.width, dtype=jnp.int32)
+        place = first + jnp.arange(layout.form.width, dtype=jnp.int32)
         return visit(carry, first, (place >= p) & (place < stop))
 
-    if layout.one_slice:
+    if layout.form.one_slice:
         return one(start, carry)
     return lax.while_loop(
         lambda state: state[0] < stop,
-        lambda state: (state[0] + layout.width, one(*state)),
+        lambda state: (state[0] + layout.form.width, one(*state)),
         (start, carry),
     )[1]
 
 
 def _slice(a, start, layout):
-    return lax.dynamic_slice_in_dim(a, start, layout.width, axis=-1)
+    return lax.dynamic_slice_in_dim(a, start, layout.form.width, axis=-1)
 
 
 def _batch_row(a, b):
@@ -90,7 +101,7 @@ def kernels(targets) -> Kernels:
                 terms = jnp.where(inside, terms, jnp.zeros((), x.dtype))
                 if not layout.synapses:
                     return out.at[b].add(jnp.sum(terms))
-                old = lax.dynamic_slice(out, (b, p), (1, layout.width))
+                old = lax.dynamic_slice(out, (b, p), (1, layout.form.width))
                 return lax.dynamic_update_slice(out, old + terms[None], (b, p))
 
             return _for_each_slice(layout, indptr, i, add, out)
@@ -105,13 +116,18 @@ def _plain(layout, p, indices):
     return _slice(indices, p, layout)
 
 
-def _delayed(layout, p, indices, delay, slot, dt):
-    # The target is a place on a ring of slots, one a step, each with `stride` neurons.
-    n_slots = layout.n_post // layout.stride
-    age = jnp.floor(_slice(delay, p, layout).astype(dt.dtype) / dt + 0.5).astype(jnp.int32)
+def delayed_targets(layout, indices, delay, slot, dt):
+    """The places on a ring of slots, one a step, each with `stride` neurons."""
+    n_slots = layout.n_post // layout.form.stride
+    age = jnp.floor(delay.astype(dt.dtype) / dt + 0.5).astype(jnp.int32)
     at = slot + age
     at = jnp.where(at >= n_slots, at - n_slots, at)
-    return at * layout.stride + _slice(indices, p, layout)
+    return at * layout.form.stride + indices
+
+
+def _delayed(layout, p, indices, delay, slot, dt):
+    at = (_slice(indices, p, layout), _slice(delay, p, layout))
+    return delayed_targets(layout, *at, slot, dt)
 
 
 KERNELS = kernels(_plain)

@@ -4,23 +4,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._family import Kernels
-from .._spikes import pack_bits, unpack_bits
+from .._spikes import pack_bits
+from ..xla import _dense as xla
 from ._events import for_each_event
 
 # Adding a row an event costs as much as the whole product when a share of the neurons like this
 # spikes (measured at 1,000 to 10,000 neurons, one core); it falls with the batch, which a product
 # shares.
 ROW_SHARE = 1 / 8
-
-
-def _floats(layout, s, dtype):
-    if s.dtype != jnp.uint32:
-        return s
-    return unpack_bits(s, 32 * s.shape[-1])[:, layout.lo : layout.lo + layout.n_pre].astype(dtype)
-
-
-def _product(s, w):
-    return s @ w[0] if w.shape[0] == 1 else jnp.einsum("bi,bij->bj", s, w)
 
 
 def scatter(layout, y, s, w):
@@ -37,7 +28,7 @@ def scatter(layout, y, s, w):
         return for_each_event(layout, s, visit, y)
 
     def by_product(y):
-        return y + _product(_floats(layout, s, y.dtype), w)
+        return xla.scatter(layout, y, s, w)
 
     words = s if s.dtype == jnp.uint32 else pack_bits(s != 0)
     events = jnp.sum(lax.population_count(words).astype(jnp.int32))
@@ -45,12 +36,4 @@ def scatter(layout, y, s, w):
     return lax.cond(events <= limit, by_rows, by_product, y)
 
 
-def gather(layout, w, x):
-    return x @ w[0].T if w.shape[0] == 1 else jnp.einsum("bij,bj->bi", w, x)
-
-
-def outer(layout, s, x):
-    return _floats(layout, s, x.dtype)[..., :, None] * x[..., None, :]
-
-
-KERNELS = Kernels(scatter, gather, outer)
+KERNELS = Kernels(scatter, xla.gather, xla.outer)

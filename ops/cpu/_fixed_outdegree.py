@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._family import Kernels
-from .._spikes import unpack_bits
+from .._spikes import as_floats
 from ._events import for_each_event, scatter_add, take
 
 
@@ -30,10 +30,7 @@ def gather(layout, w, x, targets):
 
 
 def outer(layout, s, x, targets):
-    if s.dtype == jnp.uint32:
-        s = unpack_bits(s, 32 * s.shape[-1])[:, layout.lo : layout.lo + layout.n_pre].astype(
-            x.dtype
-        )
+    s = as_floats(layout, s, x.dtype)
     if layout.synapses:
         return s[..., None] * take(x, targets)
     return jnp.sum(s * jnp.sum(take(x, targets), -1), -1)

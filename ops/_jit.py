@@ -1,0 +1,189 @@
+"""Random connectivity that is made on the fly and never stored."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int32, UInt32
+from scipy import stats
+
+from ._family import Layout, family
+from ._jit_matrix import (
+    NORMAL,
+    UNIFORM,
+    JITForm,
+    Law,
+    coefficients,
+    degree_bits,
+    halves,
+    row_keys,
+    weights,
+)
+from ._operator import (
+    AbstractOperator,
+    as_weight,
+    check_size,
+    checked_events,
+    concrete,
+    gather,
+    scatter,
+)
+from .cpu import _jit as cpu
+from .xla import _jit as xla
+
+FAMILY = family("jit", xla.KERNELS, cpu=cpu.KERNELS)
+MAX_WIDTH = 1024  # synapses of a row visited at once
+
+
+class JIT(AbstractOperator):
+    """A Bernoulli(p) matrix that is never stored: its rows come from a hash of (seed, i, k).
+
+    Made by `jit_homogeneous`, `jit_uniform` and `jit_normal`. `weight` holds the parameters of the
+    weights, which have derivatives: one number, (low, high), or (mean, sd). Memory is 4 bytes a
+    pre-synaptic neuron, however many synapses.
+    """
+
+    weight: Float[Array, ""] | Float[Array, "2"]
+    seed: UInt32[Array, ""]
+    degree: Int32[Array, " n_pre"]
+    n_pre: int = eqx.field(static=True)
+    n_post: int = eqx.field(static=True)
+    form: JITForm = eqx.field(static=True)
+
+    @property
+    def layout(self) -> Layout:
+        """What the kernels need to know at compile time."""
+        return Layout(self.n_pre, self.n_post, self.weight.shape, form=self.form)
+
+    def mv_add(self, y, s):
+        s = checked_events(s, self.n_pre, y.dtype)
+        return scatter(FAMILY, self.layout, y, s, self._line(y.dtype), self.seed, self.degree)
+
+    def mv_t(self, x):
+        return gather(FAMILY, self.layout, self._line(x.dtype), x, self.seed, self.degree)
+
+    def as_matrix(self):
+        return self.mm(jnp.eye(self.n_pre, dtype=self.weight.dtype))
+
+    def as_coo(self):
+        size, n = xla.blocks(self.layout)
+        w = coefficients(self.layout, self._line(self.weight.dtype))
+
+        @jax.jit
+        def block(b):
+            i = b * size + jnp.arange(size, dtype=jnp.int32)
+            keys, k, columns, inside = xla.block(self.layout, i, self.seed, self.degree)
+            return (
+                i,
+                columns,
+                inside,
+                jnp.broadcast_to(weights(self.layout, keys, k, w), columns.shape),
+            )
+
+        pre, post, weight = [], [], []
+        for b in range(n):
+            i, columns, inside, value = map(np.asarray, block(jnp.int32(b)))
+            pre.append(np.broadcast_to(i[:, None], inside.shape)[inside])
+            post.append(columns[inside])
+            weight.append(value[inside])
+        if self.form.law is None:
+            return np.concatenate(pre), np.concatenate(post), self.weight
+        values = jnp.asarray(np.concatenate(weight), self.weight.dtype)
+        return np.concatenate(pre), np.concatenate(post), values
+
+    def _line(self, dtype):
+        # (a, b) of the weights a + b draw
+        w = self.weight.astype(dtype)
+        return jnp.stack([w[0], w[1] - w[0]]) if self.form.law == UNIFORM else w
+
+
+def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, seed: int) -> JIT:
+    n_pre, n_post = check_size("n_pre", n_pre), check_size("n_post", n_post)
+    if isinstance(p, bool) or not isinstance(p, int | float | np.number) or not 0 <= p <= 1:
+        raise ValueError(f"p: {p!r}; it must be a probability, a number in [0, 1].")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed: {seed!r}; it must be a whole number in [0, 2**32).")
+    bits, n_blocks = halves(n_post)
+    # The distribution of a row's number of synapses, in units of 2^-32.
+    law_of_degrees = stats.binom(n_blocks << bits, p)
+    low, high = (int(law_of_degrees.ppf(q)) for q in (2.0**-33, 1 - 2.0**-33))
+    low = max(low, 0)
+    below = np.floor(law_of_degrees.cdf(np.arange(low, high)) * 2.0**32).astype(np.uint64)
+    word = jnp.uint32(seed)
+    with jax.ensure_compile_time_eval():
+        drawn = degree_bits(row_keys(word, jnp.arange(n_pre, dtype=jnp.int32)))
+    degree = low + np.searchsorted(below, np.asarray(drawn).astype(np.uint64), side="right")
+    mean = max(p * n_post, 1.0)
+    whole = high <= min(max(16.0, 1.6 * mean), MAX_WIDTH)
+    width = high if whole else max(1, min(int(np.ceil(mean / 2)), MAX_WIDTH))
+    form = JITForm(bits, n_blocks, law, high, max(width, 1))
+    return JIT(weight, word, jnp.asarray(degree, jnp.int32), n_pre, n_post, form)
+
+
+def jit_homogeneous(weight, p: float, n_pre: int, n_post: int, *, seed: int) -> JIT:
+    """Every synapse with probability `p`, all with one weight, made on the fly.
+
+    W_ij = weight with probability p, else 0, each pair on its own: Bernoulli, by a number of
+    synapses from Binomial(n_post, p) and a random permutation of the columns for each row.
+
+    **Arguments:** `weight`: one number (its derivative is there); `p`: in [0, 1]; `n_pre`,
+    `n_post`: numbers of neurons; `seed`: a whole number in [0, 2^32). The same arguments give the
+    same matrix, bit for bit, on every platform.
+
+    **Returns:** an operator of 4 bytes a pre-synaptic neuron.
+
+    **Raises:** `ValueError` for a `p` or `seed` out of range, or a weight that is not one finite
+    number.
+
+        >>> op = jit_homogeneous(0.5, 0.01, 1000, 2000, seed=7)
+        >>> 18_000 < (op.as_matrix() > 0).sum() < 22_000
+        Array(True, dtype=bool)
+
+    Knight and Nowotny (2021), Nature Computational Science 1 (procedural connectivity).
+    """
+    weight = as_weight(weight)
+    if weight.shape != ():
+        raise ValueError(f"weight: shape {weight.shape}; it must be one number.")
+    return _make(weight, None, p, n_pre, n_post, seed)
+
+
+def jit_uniform(low, high, p: float, n_pre: int, n_post: int, *, seed: int) -> JIT:
+    """As `jit_homogeneous`, with weights uniform in [low, high): `weight` is (low, high).
+
+    W_ij = low + (high - low) u_ij, with u_ij a multiple of 2^-20.
+
+    **Arguments:** `low`, `high`: one number each, of which both have derivatives; the others as of
+    `jit_homogeneous`.
+
+    **Raises:** as `jit_homogeneous`, and `ValueError` for `low` above `high`.
+    """
+    weight = _pair("low", low, "high", high)
+    host = concrete(weight)
+    if host is not None and host[0] > host[1]:
+        raise ValueError(f"low: {host[0]} is above high = {host[1]}; swap them.")
+    return _make(weight, UNIFORM, p, n_pre, n_post, seed)
+
+
+def jit_normal(mean, sd, p: float, n_pre: int, n_post: int, *, seed: int) -> JIT:
+    """As `jit_homogeneous`, with normal weights: `weight` is (mean, sd).
+
+    W_ij = mean + sd z_ij, with z_ij of whole-number arithmetic: multiples of 2^-16, within 2e-4 of
+    the normal quantile up to 3 sd.
+
+    **Arguments:** `mean`, `sd`: one number each, of which both have derivatives; the others as of
+    `jit_homogeneous`.
+
+    **Raises:** as `jit_homogeneous`, and `ValueError` for an `sd` below 0.
+    """
+    weight = _pair("mean", mean, "sd", sd)
+    host = concrete(weight)
+    if host is not None and host[1] < 0:
+        raise ValueError(f"sd: {host[1]}; a standard deviation must be at least 0.")
+    return _make(weight, NORMAL, p, n_pre, n_post, seed)
+
+
+def _pair(name_a, a, name_b, b) -> Array:
+    for name, value in ((name_a, a), (name_b, b)):
+        if jnp.ndim(value) != 0:
+            raise ValueError(f"{name}: shape {jnp.shape(value)}; it must be one number.")
+    return as_weight(jnp.stack([as_weight(a), as_weight(b)]))
