@@ -1,4 +1,4 @@
-"""CPU kernels of random matrices: rows made on the fly, in slices of `layout.form.width` synapses."""
+"""CPU kernels of random matrices: rows made on the fly, `layout.form.width` synapses at once."""
 
 import jax.numpy as jnp
 from jax import lax
