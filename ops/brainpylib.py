@@ -225,23 +225,17 @@ def _functions() -> dict[str, Callable]:
     return {name: function(pointer(f, CAPSULE)) for name, f in module.registrations().items()}
 
 
-def _call(form: Form, n_out: int, by_output: bool, v, w) -> np.ndarray:
+def _call(function: Callable, form: Form, n_out: int, clen_first: bool, v, w) -> np.ndarray:
     """The product of each row of `v`, on the host."""
     v, w = np.asarray(v), np.asarray(w)
-    event = v.dtype == bool
-    name = "cpu_" + "event_" * event + "matvec_" + "atomic_" * (not by_output)
-    name += f"prob_{form.weights}_" + {4: "float", 8: "double"}[form.dtype.itemsize]
-    function = _functions()[name + "_bool" * event]
-    v = np.ascontiguousarray(v if event else v.astype(form.dtype))
-    n_weights = math.prod(w.shape[1:])
-    weights = np.empty((len(v), n_weights, 1), form.dtype)
-    weights[...] = w.reshape(len(w), n_weights, 1)
+    v = np.ascontiguousarray(v if v.dtype == bool else v.astype(form.dtype))
+    weights = np.empty((len(v), math.prod(w.shape[1:]), 1), form.dtype)
+    weights[...] = w.reshape(len(w), *weights.shape[1:])
     clen, seed, *sizes = np.array([form.clen, form.seed, n_out, v.shape[1]], np.uint32)[:, None]
     out = np.empty((len(v), n_out), form.dtype)
     for row, weight, product in zip(v, weights, out, strict=True):
-        clen_first = event and by_output and n_weights > 1
-        head = (clen, *weight) if clen_first else (*weight, clen)
-        operands = [a.ctypes.data for a in (row, *head, seed, *sizes)]
+        parameters = (clen, *weight) if clen_first else (*weight, clen)
+        operands = [a.ctypes.data for a in (row, *parameters, seed, *sizes)]
         pointers = (ctypes.c_void_p * len(operands))(*operands)
         function((ctypes.c_void_p * 1)(product.ctypes.data), pointers)
     return out.astype(w.dtype)
@@ -251,8 +245,13 @@ def _call(form: Form, n_out: int, by_output: bool, v, w) -> np.ndarray:
 
 
 def _product(layout, v, w, n_out, by_output):
+    form, event = layout.form, v.dtype == bool
+    name = "cpu_" + "event_" * event + "matvec_" + "atomic_" * (not by_output)
+    name += f"prob_{form.weights}_" + {4: "float", 8: "double"}[form.dtype.itemsize]
+    function = _functions()[name + "_bool" * event]
+    clen_first = event and by_output and form.weights != "homo"
+    call = functools.partial(_call, function, form, n_out, clen_first)
     shape = jax.ShapeDtypeStruct((v.shape[0], n_out), w.dtype)
-    call = functools.partial(_call, layout.form, n_out, by_output)
     return jax.pure_callback(call, shape, v, w, vmap_method="sequential")
 
 
