@@ -16,12 +16,13 @@ pointers to operands, of which v is the vector, of n_in values, and integers are
       not atomic_
 
 `atomic_` draws for one v after the other, the rest for one output after the other: the transpose of
-either is the other with n_out and n_in exchanged. (On Linux all 36 were run against a
-reimplementation; in the wheels for macOS and Windows the operands were read off the machine code,
-and draws are those of another C++ library. Some versions of BrainPy pass the order of the second
-line to the functions of the third, which then see next to no synapses: the one case that is not
-reproduced.) The binary is GPL-3.0; it is loaded without brainpylib's Python, which needs a JAX of
-2023.
+either is the other with n_out and n_in exchanged. `event_` is used on booleans only: of floats it
+takes whatever is not zero for a one. (On Linux all 36 were run against a reimplementation; in the
+wheels for macOS and Windows the operands were read off the machine code, and draws are those of
+another C++ library. Some versions of BrainPy pass the order of the second line to the functions of
+the third, which then see next to no synapses: the one case that is not reproduced.)
+
+The binary is GPL-3.0; it is loaded without brainpylib's Python, which needs a JAX of 2023.
 """
 
 import ctypes
@@ -218,8 +219,8 @@ def _functions() -> dict[str, Callable]:
     module = importlib.util.module_from_spec(spec)
     assert spec.loader is not None
     spec.loader.exec_module(module)
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    pointer = prototype(("PyCapsule_GetPointer", ctypes.pythonapi))
     pointers = ctypes.POINTER(ctypes.c_void_p)
     function = ctypes.CFUNCTYPE(None, pointers, pointers)
     return {name: function(pointer(f, CAPSULE)) for name, f in module.registrations().items()}
