@@ -1,5 +1,7 @@
 """Random connectivity that is made on the fly and never stored."""
 
+from collections.abc import Hashable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, UInt32
 from scipy import stats
 
+from . import gpu
 from ._family import Layout, family
 from ._jit_matrix import (
     NORMAL,
@@ -31,7 +34,7 @@ from ._operator import (
 from .cpu import _jit as cpu
 from .xla import _jit as xla
 
-FAMILY = family("jit", xla.KERNELS, cpu=cpu.KERNELS)
+FAMILY = family("jit", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.jit)
 MAX_WIDTH = 1024  # synapses of a row visited at once
 
 
@@ -49,11 +52,14 @@ class JIT(AbstractOperator):
     n_pre: int = eqx.field(static=True)
     n_post: int = eqx.field(static=True)
     form: JITForm = eqx.field(static=True)
+    tuning: Hashable = eqx.field(static=True, default=None)
 
     @property
     def layout(self) -> Layout:
         """What the kernels need to know at compile time."""
-        return Layout(self.n_pre, self.n_post, self.weight.shape, form=self.form)
+        return Layout(
+            self.n_pre, self.n_post, self.weight.shape, form=self.form, tuning=self.tuning
+        )
 
     def mv_add(self, y, s):
         s = checked_events(s, self.n_pre, y.dtype)
@@ -113,10 +119,10 @@ def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, see
     with jax.ensure_compile_time_eval():
         drawn = degree_bits(row_keys(word, jnp.arange(n_pre, dtype=jnp.int32)))
     degree = low + np.searchsorted(below, np.asarray(drawn).astype(np.uint64), side="right")
-    mean = max(p * n_post, 1.0)
-    whole = high <= min(max(16.0, 1.6 * mean), MAX_WIDTH)
-    width = high if whole else max(1, min(int(np.ceil(mean / 2)), MAX_WIDTH))
-    form = JITForm(bits, n_blocks, law, high, max(width, 1))
+    # A row at once, for a loop over its slices costs more than what is left empty of the longest.
+    n_slices = max(-(-high // MAX_WIDTH), 1)
+    width = max(-(-high // n_slices), 1)
+    form = JITForm(bits, n_blocks, law, high, width)
     return JIT(weight, word, jnp.asarray(degree, jnp.int32), n_pre, n_post, form)
 
 

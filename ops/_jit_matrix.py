@@ -24,7 +24,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int32, UInt32
 
+from ._spikes import popcount
+
 ROUNDS = 8  # 6 leave correlations between columns a power of two apart
+KEYS = ROUNDS + 4
+MAX_POST = 1 << 30  # the halves of a column's number have at most 15 and 16 bits
 GOLDEN = 0x9E3779B9
 FRACTION_BITS = 20  # of the uniform draws
 NORMAL_BITS = 16  # below the point of the normal draws
@@ -49,7 +53,7 @@ class JITForm(NamedTuple):
 
 def halves(n: int) -> tuple[int, int]:
     """(a, B) of the domain 2^a B >= n."""
-    bits = max((n.bit_length() - 1) // 2, 0)
+    bits = n.bit_length() // 2
     return bits, -(-n // (1 << bits))
 
 
@@ -65,43 +69,49 @@ def _mix(x):
     return x ^ (x >> 16)
 
 
-def row_keys(seed: UInt32[Array, "..."], row: Int32[Array, "..."]) -> tuple[Array, Array]:
-    """The two words that all of row `row` comes from."""
+def row_keys(seed: UInt32[Array, "..."], row: Int32[Array, "..."]) -> tuple[Array, ...]:
+    """The 32-bit words that all of row `row` comes from."""
     i = row.astype(jnp.uint32)
     s0 = _mix(seed ^ _u32(GOLDEN))
     s1 = _mix(s0 + _u32(0x85EBCA6B))
     k0 = _mix(s0 ^ _mix(i * _u32(0x9E3779B1) + _u32(1)))
     k1 = _mix((k0 + s1) ^ (i * _u32(0x85EBCA77) + _u32(0xC2B2AE3D)))
-    return k0, k1
+    return tuple(_mix(k0 + _u32(q * GOLDEN)) ^ k1 for q in range(KEYS))
 
 
-def _affine(keys, q, x):
-    # The q-th multiply-shift hash of the row, before the shift.
-    multiplier = _mix(keys[0] + _u32(q * GOLDEN)) | _u32(1)
-    return x * multiplier + _mix(keys[1] + _u32(q * 0x85EBCA6B))
+def target(keys, k: UInt32[Array, "..."], bits: int, blocks: int, word=jnp.uint32):
+    """The column of synapse k, uint32, which may lie fewer than 2^bits beyond the last.
 
-
-def target(keys, k: UInt32[Array, "..."], bits: int, blocks: int) -> Int32[Array, "..."]:
-    """The column of synapse k, which may lie fewer than 2^bits beyond the last."""
-    low, high = k & _u32((1 << bits) - 1), k >> bits
+    The arithmetic is modulo 2^16; in words of that size, where the machine has them, it takes half
+    the time.
+    """
+    low, high = (k & _u32((1 << bits) - 1)).astype(word), (k >> bits).astype(word)
+    modulo = word(0xFFFF)
     for q in range(ROUNDS):
+        x = low if q % 2 else high
+        multiplier, shift = (keys[q] & _u32(0xFFFF) | _u32(1)).astype(word), keys[q] >> 16
+        hashed = (x * multiplier + shift.astype(word)) & modulo
         if q % 2:
-            hashed = _affine(keys, q, low) >> 16
-            high = high + ((hashed * _u32(blocks)) >> 16)
-            high = lax.min(high, high - _u32(blocks))  # unsigned: modulo blocks
+            step = (hashed.astype(jnp.uint32) * _u32(blocks)) >> 16
+            high = high + step.astype(word)
+            high = lax.min(high, (high - word(blocks)) & modulo)  # modulo blocks
         elif bits:
-            low = low ^ (_affine(keys, q, high) >> (32 - bits))
-    return ((high << bits) | low).astype(jnp.int32)
+            low = low ^ (hashed >> (16 - bits))
+    return (high.astype(jnp.uint32) << bits) | low.astype(jnp.uint32)
 
 
 def degree_bits(keys) -> UInt32[Array, "..."]:
     """32 random bits of the row, for its number of synapses."""
-    return _mix(keys[1] ^ _mix(keys[0] + _u32(0x27D4EB2F)))
+    return keys[ROUNDS]
+
+
+def _word(keys, q, k):
+    return _mix(k * (keys[ROUNDS + q] | _u32(1)) + keys[ROUNDS + q + 1])
 
 
 def uniform_draw(keys, k: UInt32[Array, "..."]) -> Int32[Array, "..."]:
     """A whole number uniform in [0, 2^20)."""
-    return (_mix(_affine(keys, ROUNDS, k)) >> (32 - FRACTION_BITS)).astype(jnp.int32)
+    return (_word(keys, 1, k) >> (32 - FRACTION_BITS)).astype(jnp.int32)
 
 
 def normal_draw(keys, k: UInt32[Array, "..."]) -> Int32[Array, "..."]:
@@ -112,11 +122,11 @@ def normal_draw(keys, k: UInt32[Array, "..."]) -> Int32[Array, "..."]:
     term of the Cornish-Fisher expansion, z - kappa/24 (z^3 - 3 z). Within 5e-4 of the normal
     quantile up to 3 sd, 0.02 at 5.
     """
-    first = _mix(_affine(keys, ROUNDS, k))
-    second = _mix(_affine(keys, ROUNDS + 1, k))
+    first = _word(keys, 1, k)
+    second = _word(keys, 2, k)
     third = _mix(first ^ (second * _u32(GOLDEN)))
     dither = (third >> 16).astype(jnp.int32) - (third & _u32(0xFFFF)).astype(jnp.int32)
-    count = (lax.population_count(first) + lax.population_count(second)).astype(jnp.int32)
+    count = popcount(first) + popcount(second)
     steps = (count - 32) * 65536 + dither  # of variance 16 + 1/6, times 2^32
     z = (steps >> 2) - ((steps >> 7) * 169 >> 10)  # divided by its sqrt
     t = z >> 6
@@ -145,11 +155,11 @@ UNIFORM = Law(uniform_draw, 2.0**-FRACTION_BITS)
 NORMAL = Law(normal_draw, 2.0**-NORMAL_BITS)
 
 
-def row(layout, keys, degree, k: Int32[Array, "..."]):
-    """The columns of synapses k of a row, and which of them are there."""
-    column = target(keys, k.astype(jnp.uint32), layout.form.bits, layout.form.blocks)
-    inside = (k < degree) & (column < layout.n_post)
-    return lax.min(column, jnp.int32(layout.n_post - 1)), inside
+def row(layout, keys, degree, k: Int32[Array, "..."], word=jnp.uint32):
+    """The columns of synapses k of a row, int32, and which of them are there."""
+    column = target(keys, k.astype(jnp.uint32), layout.form.bits, layout.form.blocks, word)
+    inside = (k < degree) & (column < _u32(layout.n_post))
+    return lax.min(column, _u32(layout.n_post - 1)).astype(jnp.int32), inside
 
 
 def coefficients(layout, w):
