@@ -1,70 +1,157 @@
 """Surrogates: the step itself forward, the declared derivative backward, at any order."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import pytest
-from scipy.stats import logistic, norm
 
 import purebrain as pb
 from purebrain import surrogate
 
-# Each spike function: its declared derivative and the derivative of that, by hand.
+
+def at_sides(below, above):
+    """A function that is `below` for x < 0 and `above` for x >= 0."""
+    return lambda x, **p: (below if mp.re(x) < 0 else above)(x, **p)
+
+
+def odd(f):
+    """The odd function that is `f` for x >= 0."""
+    return at_sides(lambda x, **p: -f(-x, **p), f)
+
+
+@odd
+def half_erf(x):
+    """erf(x) / 2, whose imaginary part has all digits in the tail."""
+    return 0.5 - mp.erfc(x) / 2
+
+
+def triangle(x, height, width):
+    """From 0, the area under a triangle."""
+    x = x if mp.re(x) < width else mp.mpf(width)
+    return height * (x - x * x / (2 * width))
+
+
+# Each surrogate, the function that it is the derivative of (but for a constant), parameters that
+# are not the default ones, and the parameters that any number will do for.
 DECLARED = [
     (surrogate.SuperSpike,
-        lambda x, beta: (1 + beta * abs(x)) ** -2.0,
-        lambda x, beta: -2 * beta * np.sign(x) * (1 + beta * abs(x)) ** -3.0,
-    ),
+        odd(lambda x, beta: x / (1 + beta * x)), dict(beta=3.7), ""),
     (surrogate.Sigmoid,
-        lambda x, beta: beta * logistic.pdf(beta * x),
-        lambda x, beta: -(beta**2) * np.tanh(beta * x / 2) * logistic.pdf(beta * x),
-    ),
+        lambda x, beta: 1 / (1 + mp.exp(-beta * x)), dict(beta=1.48), ""),
     (surrogate.PiecewiseLinear,
-        lambda x, height, width: height * np.maximum(1 - abs(x) / width, 0),
-        lambda x, height, width: -height / width * np.sign(x) * (abs(x) < width),
-    ),
+        odd(triangle), dict(height=0.11, width=0.37), "height"),
+    (surrogate.PiecewiseQuadratic,
+        odd(lambda x, alpha: alpha * x - (alpha * x) ** 2 / 2 if alpha * mp.re(x) < 1 else 0.5),
+        dict(alpha=0.43), ""),
+    (surrogate.ReLU,
+        odd(lambda x, alpha, width: triangle(x, alpha * width, width)),
+        dict(alpha=0.7, width=2.3), "alpha"),
     (surrogate.ArcTan,
-        lambda x, alpha: alpha / 2 / (1 + (np.pi / 2 * alpha * x) ** 2),
-        lambda x, alpha: (
-            -(np.pi**2) / 4 * alpha**3 * x / (1 + (np.pi / 2 * alpha * x) ** 2) ** 2
-        ),
-    ),
+        lambda x, alpha: mp.atan(mp.pi / 2 * alpha * x) / mp.pi, dict(alpha=0.74), ""),
     (surrogate.Gaussian,
-        lambda x, sigma: norm.pdf(x, scale=sigma),
-        lambda x, sigma: -x / sigma**2 * norm.pdf(x, scale=sigma),
-    ),
+        lambda x, sigma, alpha: alpha * half_erf(x / sigma / mp.sqrt(2)),
+        dict(sigma=0.185, alpha=-0.5), "alpha"),
+    (surrogate.Erf,
+        lambda x, alpha: half_erf(alpha * x), dict(alpha=2.3), ""),
+    (surrogate.MultiGaussian,
+        lambda x, h, s, sigma, scale: scale * (
+            (1 + h) * half_erf(x / sigma / mp.sqrt(2))
+            - h * half_erf((x - sigma) / (s * sigma) / mp.sqrt(2))
+            - h * half_erf((x + sigma) / (s * sigma) / mp.sqrt(2))
+        ),
+        dict(h=0.4, s=2.5, sigma=0.9, scale=1.7), "h scale"),
+    (surrogate.PiecewiseExponential,
+        odd(lambda x, alpha: (1 - mp.exp(-alpha * x)) / 2),
+        dict(alpha=2.3), ""),
+    (surrogate.SLAYER,
+        odd(lambda x, alpha: -mp.exp(-alpha * x) / alpha), dict(alpha=2.3), ""),
+    (surrogate.SoftSign,
+        odd(lambda x, alpha: x / (1 / mp.mpf(alpha) + x) / 2), dict(alpha=2.3), ""),
+    (surrogate.InverseSquare,
+        odd(lambda x, alpha: x / (1 + alpha * x)), dict(alpha=12.3), ""),
+    (surrogate.QPseudoSpike,
+        odd(lambda x, alpha: (1 - (1 + 2 * x / (mp.mpf(alpha) - 1)) ** (1 - mp.mpf(alpha))) / 2),
+        dict(alpha=3.7), ""),
+    (surrogate.NonzeroSignLog,
+        odd(lambda x, alpha: mp.log(1 + alpha * x)), dict(alpha=2.3), ""),
+    (surrogate.S2NN,
+        at_sides(
+            lambda x, alpha, beta: 1 / (1 + mp.exp(-alpha * x)),
+            lambda x, alpha, beta: beta * mp.log(x + 1) + 0.5,
+        ),
+        dict(alpha=2.3, beta=0.7), "beta"),
+    (surrogate.LeakyReLU,
+        at_sides(lambda x, alpha, beta: alpha * x, lambda x, alpha, beta: beta * x),
+        dict(alpha=-0.2, beta=0.7), "alpha beta"),
+    (surrogate.LogTailedReLU,
+        lambda x, alpha: alpha * x if mp.re(x) <= 0 else x if mp.re(x) <= 1 else 1 + mp.log(x),
+        dict(alpha=0.23), "alpha"),
+    (surrogate.PiecewiseLeakyReLU,
+        odd(lambda x, c, w: x / (2 * mp.mpf(w)) if mp.re(x) <= w else c * (x - w) + 0.5),
+        dict(c=0.2, w=0.37), "c"),
+    (surrogate.SquarewaveFourierSeries,
+        lambda x, n, t_period: 2 / mp.pi * sum(
+            mp.sin(2 * mp.pi * k * x / t_period) / k for k in range(1, 2 * n, 2)
+        ),
+        dict(n=5, t_period=2.96), ""),
 ]  # fmt: skip
-each_surrogate = pytest.mark.parametrize(
-    ("cls", "slope", "curvature"), DECLARED, ids=[row[0].__name__ for row in DECLARED]
-)
+NAMES = [row[0].__name__ for row in DECLARED]
+each_surrogate = pytest.mark.parametrize("cls", [row[0] for row in DECLARED], ids=NAMES)
+each_row = pytest.mark.parametrize(("cls", "function", "other", "free"), DECLARED, ids=NAMES)
 X = np.concatenate([[0, 5, -5, 1e4, -1e4, 1e-37, -1e-37], np.linspace(-3, 3, 62)])
+X = np.concatenate([X, np.random.default_rng(0).normal(scale=2.0, size=30)])
+FAR = [0.0, -0.0, 5.0, -5.0, -1.0, 1e4, -1e4, 1e30, -1e30]
+STEP = mp.mpf(10) ** -40
+
+
+def derivatives(function, x, **parameters):
+    """The first and second derivative at `x`: by a complex step, which loses no digits, and by the
+    central difference of that."""
+    slope = lambda x: mp.im(function(mp.mpc(x, STEP), **parameters)) / STEP  # noqa: E731
+    with mp.workdps(160):
+        x = [mp.mpf(float(v)) for v in x]
+        first = [slope(v) for v in x]
+        second = [(slope(v + STEP) - slope(v - STEP)) / (2 * STEP) for v in x]
+    return np.array(first, float), np.array(second, float)
+
+
+def values(spike):
+    """The parameters as Python numbers."""
+    return {name: p if isinstance(p, int) else float(p) for name, p in vars(spike).items()}
 
 
 def test_every_surrogate_is_here():
     """A new one joins the table."""
-    assert {cls for cls, *_ in DECLARED} == set(surrogate.AbstractSurrogate.__subclasses__())
+    public = {v for name, v in vars(surrogate).items() if not name.startswith("_")}
+    classes = {v for v in public if isinstance(v, type) and not v.__name__.startswith("Abstract")}
+    assert {row[0] for row in DECLARED} == classes - {surrogate.Heaviside}
+    assert {row[0] for row in DECLARED} == set(surrogate.AbstractSurrogate.__subclasses__())
 
 
 @each_surrogate
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_forward_is_heaviside_bit_for_bit(cls, slope, curvature, dtype):
-    x = jnp.asarray(np.concatenate([X, [np.inf, -np.inf, -0.0]]), dtype)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_forward_is_heaviside_bit_for_bit(cls, dtype):
+    x = jnp.asarray(np.concatenate([X, [np.inf, -np.inf, -0.0, np.nan]]), dtype)
     spikes = pb.cast(cls(), dtype)(x)
     heaviside = surrogate.Heaviside()(x)
     assert (spikes.dtype, heaviside.dtype) == (dtype, bool)
-    np.testing.assert_array_equal(heaviside, np.asarray(x) >= 0)
-    assert np.asarray(spikes).tobytes() == np.asarray(heaviside).astype(dtype).tobytes()
+    np.testing.assert_array_equal(heaviside, np.asarray(x, float) >= 0)
+    assert np.asarray(spikes).tobytes() == np.asarray(heaviside).astype(x.dtype).tobytes()
 
 
-@each_surrogate
-@pytest.mark.parametrize("factor", [1.0, 0.37])
-def test_derivatives_are_the_declared_ones(cls, slope, curvature, factor):
-    parameters = [factor * p for p in vars(cls()).values()]
-    spike = cls(*parameters)
-    first, second = (f(X, *map(float, parameters)) for f in (slope, curvature))
+@each_row
+@pytest.mark.parametrize("default", [True, False])
+def test_derivatives_are_the_declared_ones(cls, function, other, free, default):
+    spike = cls() if default else cls(**other)
+    first, second = derivatives(function, X, **values(spike))
     x, ones = jnp.asarray(X), jnp.ones(X.size)
-    close = dict(rtol=1e-12, atol=1e-290)
+    # Where terms cancel, only the absolute error can be small.
+    signed = cls in (surrogate.MultiGaussian, surrogate.SquarewaveFourierSeries)
+    close = dict(rtol=1e-12, atol=1e-13 if signed else 1e-290)
 
     np.testing.assert_allclose(spike.derivative(x), first, **close)
     spikes, tangent = jax.jvp(spike, (x,), (3 * ones,))
@@ -82,6 +169,72 @@ def test_derivatives_are_the_declared_ones(cls, slope, curvature, factor):
             np.testing.assert_allclose(got, right, rtol=1e-12, atol=1e-12)
 
 
+@each_surrogate
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_finite_far_from_threshold(cls, dtype):
+    """So are the gradients of the derivative, with respect to x and to the parameters."""
+    spike, x = pb.cast(cls(), dtype), jnp.asarray(FAR, dtype)
+    slopes, of_both = jax.vjp(lambda spike, x: spike.derivative(x), spike, x)
+    assert slopes.dtype == dtype and np.isfinite(slopes).all()
+    for one in jnp.eye(len(FAR), dtype=dtype):
+        leaves = jax.tree.leaves(of_both(one))
+        assert len(leaves) >= 2 and all(np.isfinite(leaf).all() for leaf in leaves)
+    at_infinity = spike.derivative(jnp.asarray([np.inf, -np.inf], dtype))
+    assert np.isfinite(at_infinity).all() == (cls is not surrogate.SquarewaveFourierSeries)
+
+
+@each_row
+def test_gradients_and_batches_of_the_parameters(cls, function, other, free):
+    x = jnp.linspace(-1.7, 1.9, 7)
+    for name in (name for name, value in values(cls()).items() if isinstance(value, float)):
+        slope = lambda p, x: cls(**{**other, name: p}).derivative(x)  # noqa: B023, E731
+        p = jnp.asarray(other[name])
+
+        # Against a difference of the derivatives by mpmath.
+        ends = ((float(p) + d, values(cls(**{**other, name: p + d}))) for d in (1e-6, -1e-6))
+        (high, up), (low, down) = ((end, derivatives(function, x, **v)[0]) for end, v in ends)
+        right = (up - down) / (high - low)
+        np.testing.assert_allclose(jax.jacfwd(slope)(p, x), right, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(jax.jacrev(slope)(p, x), right, rtol=1e-5, atol=1e-7)
+        assert jax.grad(lambda p: cls(**{**other, name: p})(x).sum())(p) == 0  # noqa: B023
+
+        batch = p * jnp.asarray([0.9, 1.0, 1.2])
+        loop = jnp.stack([slope(p, x) for p in batch])
+        np.testing.assert_allclose(jax.vmap(slope, (0, None))(batch, x), loop, rtol=1e-13)
+
+
+@each_row
+def test_bad_parameters_are_refused(cls, function, other, free):
+    for name in (name for name, value in values(cls()).items() if isinstance(value, float)):
+        floor = 1.0 if cls is surrogate.QPseudoSpike else 0.0
+        bad = [np.nan, np.inf, -np.inf, *([] if name in free.split() else [floor, -1.0])]
+        for value in bad:
+            with pytest.raises(ValueError, match=f"^{name}: {value}; it must be finite"):
+                cls(**{name: value})
+
+
+def test_a_series_of_no_harmonics_is_refused():
+    with pytest.raises(ValueError, match=r"^n: 0; it must be a whole number >= 1, such as n=2"):
+        surrogate.SquarewaveFourierSeries(n=0)
+
+
+@each_row
+def test_gradient_through_a_run(cls, function, other, free):
+    """A LIF from rest to its first spike, whose potential is known in closed form."""
+    neuron = pb.LIF(1, spike=cls())
+    state = neuron.init(dt=0.1)
+
+    def count(current):
+        return pb.simulate(neuron, state, current, dt=0.1, duration=22.0).saved.sum()
+
+    spikes, gradient = jax.value_and_grad(count)(jnp.asarray([15.0]))
+    rise = 1 - np.exp(-0.1 * np.arange(1, 221) / 20.0)
+    slopes = derivatives(function, (15.0 * rise - 10.0) / 10.0, **values(cls()))[0]
+    assert spikes == 1
+    np.testing.assert_allclose(gradient, [(slopes * rise / 10.0).sum()], rtol=1e-9)
+    assert gradient != 0
+
+
 # A neuron, the scale (mV) of its surrogate's argument, and currents (silent, slow, fast).
 NEURONS = {
     "LIF": (lambda spike: pb.LIF(3, spike=spike), 10.0, [0.0, 15.0, 40.0]),
@@ -90,9 +243,9 @@ NEURONS = {
 each_neuron = pytest.mark.parametrize("name", NEURONS)
 
 
-@each_surrogate
+@each_row
 @each_neuron
-def test_slope_at_the_threshold_of_a_neuron(cls, slope, curvature, name):
+def test_slope_at_the_threshold_of_a_neuron(cls, function, other, free, name):
     build, scale, _ = NEURONS[name]
     neuron = build(cls())
     state = neuron.init(dt=0.1)
@@ -104,27 +257,30 @@ def test_slope_at_the_threshold_of_a_neuron(cls, slope, curvature, name):
     v = neuron.v_th + scale * jnp.asarray(x)
     value, tangent = jax.jvp(spikes, (v,), (scale * jnp.ones(3),))
     np.testing.assert_array_equal(value, [0, 1, 1])
-    parameters = map(float, vars(cls()).values())
-    np.testing.assert_allclose(tangent, slope(x, *parameters), rtol=1e-12)
+    slopes = derivatives(function, x, **values(cls()))[0]
+    np.testing.assert_allclose(tangent, slopes, rtol=1e-12, atol=1e-15)
+
+
+@functools.cache
+def run_of(spike_class, name):
+    build, _, current = NEURONS[name]
+    neuron = pb.Refractory(build(spike_class()), tau_ref=1.0)
+    return pb.simulate(neuron, neuron.init(dt=0.1), jnp.asarray(current), dt=0.1, duration=50.0)
 
 
 @each_surrogate
 @each_neuron
-def test_surrogate_changes_no_bit_of_a_run(cls, slope, curvature, name):
-    build, _, current = NEURONS[name]
-    runs = []
-    for spike in (cls(), surrogate.Heaviside()):
-        neuron = pb.Refractory(build(spike), tau_ref=1.0)
-        state = neuron.init(dt=0.1)
-        runs.append(pb.simulate(neuron, state, jnp.asarray(current), dt=0.1, duration=50.0))
+def test_surrogate_changes_no_bit_of_a_run(cls, name):
+    runs = run_of(cls, name), run_of(surrogate.Heaviside, name)
     assert runs[1].saved.dtype == bool and runs[1].saved.sum(0)[2] > 2
     np.testing.assert_array_equal(runs[0].saved.astype(bool), runs[1].saved)
     np.testing.assert_array_equal(runs[0].state.neuron.v, runs[1].state.neuron.v)
 
 
-@each_surrogate
-def test_silent_and_always_firing_nets_have_finite_gradients(cls, slope, curvature):
-    neurons = pb.Refractory(pb.LIF(20, spike=cls()), tau_ref=0.2)
+# One of each kind of tail: power law, exponential, signed, none, and one that does not end.
+@pytest.mark.parametrize("name", ["SuperSpike", "Sigmoid", "MultiGaussian", "ReLU", "LeakyReLU"])
+def test_silent_and_always_firing_nets_have_finite_gradients(name):
+    neurons = pb.Refractory(pb.LIF(20, spike=getattr(surrogate, name)()), tau_ref=0.2)
     rule = pb.connect.fixed_prob(0.5, 0.3, key=jax.random.key(0))
     loop = pb.Projection("N", "N", rule, pb.Exponential(5.0), pb.COBA(0.0), delay=0.1)
     net = pb.Network({"N": neurons}, [loop])

@@ -6,6 +6,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float
 
+from .._check import parameters
+
 
 class AbstractSpike(eqx.Module):
     """A spike function of the dimensionless distance to threshold: 1 where x >= 0."""
@@ -19,8 +21,15 @@ class AbstractSurrogate(AbstractSpike):
     """A step forward, and `derivative` in its place when differentiated, in both modes and at any
     order.
 
-    The spikes are 0.0 and 1.0, the same bits whichever surrogate is chosen.
+    The spikes are 0.0 and 1.0, the same bits whichever surrogate is chosen: they do not depend on
+    its parameters, which have a gradient through `derivative` only.
+
+    **Raises:** `ValueError` for a parameter that is not finite, or not above 0 where it is a width
+    or a steepness.
     """
+
+    def __check_init__(self):
+        parameters(self)
 
     @abc.abstractmethod
     def derivative(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float
 
 from .._core import as_param
 from ._abstract import AbstractSurrogate
+from ._check import above
 
 
 class ArcTan(AbstractSurrogate):
@@ -16,6 +17,9 @@ class ArcTan(AbstractSurrogate):
     """
 
     alpha: Float[Array, ""] = eqx.field(converter=as_param, default=2.0)
+
+    def __check_init__(self):
+        above(0, alpha=self.alpha)
 
     def derivative(self, x):
         return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * x) ** 2)

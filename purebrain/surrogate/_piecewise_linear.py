@@ -4,6 +4,7 @@ from jaxtyping import Array, Float
 
 from .._core import as_param
 from ._abstract import AbstractSurrogate
+from ._check import above
 
 
 class PiecewiseLinear(AbstractSurrogate):
@@ -16,6 +17,9 @@ class PiecewiseLinear(AbstractSurrogate):
 
     height: Float[Array, ""] = eqx.field(converter=as_param, default=0.3)
     width: Float[Array, ""] = eqx.field(converter=as_param, default=1.0)
+
+    def __check_init__(self):
+        above(0, width=self.width)
 
     def derivative(self, x):
         return self.height * jnp.maximum(0, 1 - jnp.abs(x) / self.width)

@@ -4,6 +4,7 @@ from jaxtyping import Array, Float
 
 from .._core import as_param
 from ._abstract import AbstractSurrogate
+from ._check import above
 
 
 class Sigmoid(AbstractSurrogate):
@@ -15,6 +16,9 @@ class Sigmoid(AbstractSurrogate):
     """
 
     beta: Float[Array, ""] = eqx.field(converter=as_param, default=4.0)
+
+    def __check_init__(self):
+        above(0, beta=self.beta)
 
     def derivative(self, x):
         # Not s (1 - s): above threshold 1 - s has no digits left, and the tail would be lost.

@@ -4,6 +4,7 @@ from jaxtyping import Array, Float
 
 from .._core import as_param
 from ._abstract import AbstractSurrogate
+from ._check import above
 
 
 class SuperSpike(AbstractSurrogate):
@@ -15,6 +16,9 @@ class SuperSpike(AbstractSurrogate):
     """
 
     beta: Float[Array, ""] = eqx.field(converter=as_param, default=10.0)
+
+    def __check_init__(self):
+        above(0, beta=self.beta)
 
     def derivative(self, x):
         return 1 / (1 + self.beta * jnp.abs(x)) ** 2

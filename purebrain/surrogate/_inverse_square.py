@@ -1,0 +1,24 @@
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._core import as_param
+from ._abstract import AbstractSurrogate
+from ._check import above
+
+
+class InverseSquare(AbstractSurrogate):
+    """An inverse square: 1 / (1 + alpha |x|)^2. `SuperSpike`, ten times as steep by default.
+
+    **Arguments:** `alpha`: the steepness.
+
+    Zenke and Ganguli (2018), SuperSpike, Neural Computation 30.
+    """
+
+    alpha: Float[Array, ""] = eqx.field(converter=as_param, default=100.0)
+
+    def __check_init__(self):
+        above(0, alpha=self.alpha)
+
+    def derivative(self, x):
+        return 1 / (1 + self.alpha * jnp.abs(x)) ** 2
