@@ -1,11 +1,14 @@
 """Compressed sparse rows: any connectivity."""
 
+from collections.abc import Hashable
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32
 
+from . import gpu
 from ._family import Layout, family
 from ._operator import (
     AbstractOperator,
@@ -13,6 +16,7 @@ from ._operator import (
     check_ids,
     check_size,
     checked_events,
+    checked_values,
     concrete,
     gather,
     scatter,
@@ -20,7 +24,7 @@ from ._operator import (
 from .cpu import _csr as cpu
 from .xla import _csr as xla
 
-FAMILY = family("csr", xla.KERNELS, cpu=cpu.KERNELS)
+FAMILY = family("csr", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.csr)
 MAX_WIDTH = 1024  # synapses of a row visited at once
 
 
@@ -51,6 +55,7 @@ class CSR(AbstractOperator):
     n_post: int = eqx.field(static=True)
     width: int = eqx.field(static=True)
     one_slice: bool = eqx.field(static=True)
+    tuning: Hashable = eqx.field(static=True, default=None)
 
     def __init__(self, weight, indptr, indices, n_post: int):
         self.n_post = check_size("n_post", n_post)
@@ -71,7 +76,7 @@ class CSR(AbstractOperator):
     def layout(self) -> Layout:
         """What the kernels need to know at compile time."""
         rows = cpu.Rows(self.indices.size, self.width, self.one_slice)
-        return Layout(self.n_pre, self.n_post, self.weight.shape, form=rows)
+        return Layout(self.n_pre, self.n_post, self.weight.shape, form=rows, tuning=self.tuning)
 
     def mv_add(self, y, s):
         s = checked_events(s, self.n_pre, y.dtype)
@@ -79,6 +84,7 @@ class CSR(AbstractOperator):
         return scatter(FAMILY, self.layout, y, s, weight, self.indptr, self.indices)
 
     def mv_t(self, x):
+        x = checked_values(x, self.n_post, self.dtype)
         return gather(
             FAMILY, self.layout, self.weight.astype(x.dtype), x, self.indptr, self.indices
         )

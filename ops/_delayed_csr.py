@@ -6,6 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
+from . import gpu
 from ._csr import CSR
 from ._family import family
 from ._operator import checked_events, concrete, scatter
@@ -14,7 +15,7 @@ from .cpu import _csr as cpu
 from .xla import _csr as xla
 
 NANOSECOND = 1e-6  # ms
-FAMILY = family("delayed_csr", xla.DELAYED_KERNELS, cpu=cpu.DELAYED_KERNELS)
+FAMILY = family("delayed_csr", xla.DELAYED_KERNELS, cpu=cpu.DELAYED_KERNELS, cuda=gpu.delayed_csr)
 
 
 class DelayedCSR(eqx.Module):
@@ -61,6 +62,11 @@ class DelayedCSR(eqx.Module):
     def weight(self) -> Array:
         """The weights of the synapses."""
         return self.csr.weight
+
+    @property
+    def dtype(self):
+        """The precision of the weights."""
+        return self.csr.dtype
 
     @property
     def shape(self) -> tuple[int, int]:

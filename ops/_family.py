@@ -41,6 +41,7 @@ class Layout(NamedTuple):
     synapses: tuple[int, ...]  # () where all share one weight
     lo: int = 0  # the first neuron of the view, where spikes are packed
     form: Hashable = None  # what only this form of connectivity knows
+    tuning: Hashable = None  # an `ops.gpu.Tuning`, if it is not the default one
 
 
 class Kernels(NamedTuple):

@@ -1,10 +1,13 @@
 """Fixed out-degree: every pre-synaptic neuron has the same number of synapses (ELL)."""
 
+from collections.abc import Hashable
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
+from . import gpu
 from ._family import Layout, family
 from ._operator import (
     AbstractOperator,
@@ -12,13 +15,14 @@ from ._operator import (
     check_ids,
     check_size,
     checked_events,
+    checked_values,
     gather,
     scatter,
 )
 from .cpu import _fixed_outdegree as cpu
 from .xla import _fixed_outdegree as xla
 
-FAMILY = family("fixed_outdegree", xla.KERNELS, cpu=cpu.KERNELS)
+FAMILY = family("fixed_outdegree", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.fixed_outdegree)
 
 
 class FixedOutdegree(AbstractOperator):
@@ -44,6 +48,7 @@ class FixedOutdegree(AbstractOperator):
     indices: Int32[Array, "n_pre k"]
     n_pre: int = eqx.field(static=True)
     n_post: int = eqx.field(static=True)
+    tuning: Hashable = eqx.field(static=True, default=None)
 
     def __init__(self, weight, indices, n_post: int):
         self.n_post = check_size("n_post", n_post)
@@ -61,13 +66,14 @@ class FixedOutdegree(AbstractOperator):
     @property
     def layout(self) -> Layout:
         """What the kernels need to know at compile time."""
-        return Layout(self.n_pre, self.n_post, self.weight.shape)
+        return Layout(self.n_pre, self.n_post, self.weight.shape, tuning=self.tuning)
 
     def mv_add(self, y, s):
         s = checked_events(s, self.n_pre, y.dtype)
         return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype), self.indices)
 
     def mv_t(self, x):
+        x = checked_values(x, self.n_post, self.dtype)
         return gather(FAMILY, self.layout, self.weight.astype(x.dtype), x, self.indices)
 
     def as_matrix(self):

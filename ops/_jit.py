@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, UInt32
-from scipy import stats
 
 from . import gpu
 from ._family import Layout, family
@@ -27,6 +26,7 @@ from ._operator import (
     as_weight,
     check_size,
     checked_events,
+    checked_values,
     concrete,
     gather,
     scatter,
@@ -66,6 +66,7 @@ class JIT(AbstractOperator):
         return scatter(FAMILY, self.layout, y, s, self._line(y.dtype), self.seed, self.degree)
 
     def mv_t(self, x):
+        x = checked_values(x, self.n_post, self.dtype)
         return gather(FAMILY, self.layout, self._line(x.dtype), x, self.seed, self.degree)
 
     def as_matrix(self):
@@ -110,11 +111,8 @@ def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, see
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: {seed!r}; it must be a whole number in [0, 2**32).")
     bits, n_blocks = halves(n_post)
-    # The distribution of a row's number of synapses, in units of 2^-32.
-    law_of_degrees = stats.binom(n_blocks << bits, p)
-    low, high = (int(law_of_degrees.ppf(q)) for q in (2.0**-33, 1 - 2.0**-33))
-    low = max(low, 0)
-    below = np.floor(law_of_degrees.cdf(np.arange(low, high)) * 2.0**32).astype(np.uint64)
+    low, below = _binomial(n_blocks << bits, float(p))
+    high = low + below.size
     word = jnp.uint32(seed)
     with jax.ensure_compile_time_eval():
         drawn = degree_bits(row_keys(word, jnp.arange(n_pre, dtype=jnp.int32)))
@@ -124,6 +122,25 @@ def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, see
     width = max(-(-high // n_slices), 1)
     form = JITForm(bits, n_blocks, law, high, width)
     return JIT(weight, word, jnp.asarray(degree, jnp.int32), n_pre, n_post, form)
+
+
+def _binomial(n: int, p: float) -> tuple[int, np.ndarray]:
+    """The least value of Binomial(n, p), and the distribution function from there to the value
+    before the greatest, in units of 2^-32, beyond which less than half a unit lies."""
+    # Ratios of neighbouring probabilities, from the mode: the four operations alone, in one order,
+    # which give the same bits on every machine.
+    mode = min(int((n + 1) * p), n)
+    reach = int(9 * (n * p * (1 - p)) ** 0.5) + 60
+    k = np.arange(max(mode - reach, 0), min(mode + reach, n) + 1, dtype=np.float64)
+    up = k[k >= mode][:-1]
+    down = k[k <= mode][:0:-1]
+    odds = p / (1 - p) if p < 1 else np.inf
+    above = np.cumprod((n - up) / (up + 1) * odds)
+    beneath = np.cumprod(down / ((n - down + 1) * odds)) if p > 0 else down
+    cdf = np.cumsum(np.concatenate([beneath[::-1], [1.0], above]))
+    units = np.floor(cdf / cdf[-1] * 2.0**32 + 0.5)
+    first, last = np.searchsorted(units, [1.0, 2.0**32])
+    return int(k[first]), units[first:last].astype(np.uint64)
 
 
 def jit_homogeneous(weight, p: float, n_pre: int, n_post: int, *, seed: int) -> JIT:

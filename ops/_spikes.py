@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, UInt32
+from jaxtyping import Array, Bool, Int32, UInt32
 
 
 def pack(spikes: Bool[Array, "*batch n"]) -> "Spikes":
@@ -40,6 +40,15 @@ def unpack_bits(words: UInt32[Array, "*batch words"], n: int) -> Bool[Array, "*b
     shifts = jnp.arange(32, dtype=jnp.uint32).reshape(*[1] * (words.ndim - 1), 32, 1)
     bits = (words[..., None, :] >> shifts) & jnp.uint32(1)
     return bits.reshape(*words.shape[:-1], 32 * words.shape[-1])[..., :n].astype(bool)
+
+
+def popcount(word: UInt32[Array, "*shape"]) -> Int32[Array, "*shape"]:
+    """The number of set bits. In kernels, where not every compiler has `lax.population_count`; those
+    that have it know these lines for what they are."""
+    word = word - ((word >> 1) & jnp.uint32(0x55555555))
+    word = (word & jnp.uint32(0x33333333)) + ((word >> 2) & jnp.uint32(0x33333333))
+    word = (word + (word >> 4)) & jnp.uint32(0x0F0F0F0F)
+    return (word * jnp.uint32(0x01010101) >> 24).astype(jnp.int32)
 
 
 def as_floats(layout, s, dtype):

@@ -119,7 +119,7 @@ def _plain(layout, p, indices):
 def delayed_targets(layout, indices, delay, slot, dt):
     """The places on a ring of slots, one a step, each with `stride` neurons."""
     n_slots = layout.n_post // layout.form.stride
-    age = jnp.floor(delay.astype(dt.dtype) / dt + 0.5).astype(jnp.int32)
+    age = (delay.astype(dt.dtype) / dt + 0.5).astype(jnp.int32)  # above 0: rounded down
     at = slot + age
     at = jnp.where(at >= n_slots, at - n_slots, at)
     return at * layout.form.stride + indices

@@ -1,0 +1,83 @@
+"""Which kernels the GPU gets; Pallas is imported only where a kernel is lowered for one."""
+
+import copy
+import warnings
+from importlib import import_module
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.tree_util as jtu
+
+from .._family import Kernels
+from ..xla import _csr as xla_csr
+from ..xla import _fixed_outdegree as xla_fixed_outdegree
+from ..xla import _jit as xla_jit
+from ._tuning import Tuning
+
+T = TypeVar("T")
+NEEDED = (0, 11, 2)
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def _takes(layout, dtype) -> bool:
+    """Whether the kernels take this; what they do not, XLA's do."""
+    if jax.__version_info__ < NEEDED:
+        needed = ".".join(map(str, NEEDED))
+        if layout.tuning is not None and layout.tuning.deterministic:
+            raise ValueError(
+                f"tuning: deterministic needs jax >= {needed}, and this is {jax.__version__}: "
+                f"pip install 'jax>={needed}'."
+            )
+        warnings.warn(
+            f"jax {jax.__version__}: the GPU kernels need jax >= {needed}; without them every "
+            "synapse is visited in every step, spikes or not.",
+            stacklevel=2,
+        )
+        return False
+    return str(dtype) in DTYPES and layout.n_pre > 0 and layout.n_post > 0
+
+
+def _kernels(form: str, fallback: Kernels) -> Kernels:
+    def choose(kind):
+        def kernel(layout, *args):
+            if not _takes(layout, args[kind == "outer"].dtype):
+                return getattr(fallback, kind)(layout, *args)
+            rows = import_module("._rows", __package__)
+            made = import_module("._kernels", __package__).kernels(getattr(rows, form))
+            return getattr(made, kind)(layout, *args)
+
+        return kernel
+
+    return Kernels(*map(choose, Kernels._fields))
+
+
+fixed_outdegree = _kernels("FIXED_OUTDEGREE", xla_fixed_outdegree.KERNELS)
+csr = _kernels("CSR", xla_csr.KERNELS)
+delayed_csr = _kernels("DELAYED_CSR", xla_csr.DELAYED_KERNELS)
+jit = _kernels("JIT", xla_jit.KERNELS)
+
+
+def tuned(tree: T, tuning: Tuning | None) -> T:
+    """`tree`, an operator or a network, with all operators of it launched as `tuning` says.
+
+    **Arguments:** `tree`: any pytree; `tuning`: an `ops.gpu.Tuning`, or None for the default one.
+
+    **Returns:** a copy. On other platforms than a GPU the tuning has no effect.
+
+        >>> from purebrain import ops
+        >>> op = ops.jit_homogeneous(0.5, 0.1, 10, 10, seed=1)
+        >>> tuned(op, Tuning(deterministic=True)).layout.tuning.deterministic
+        True
+    """
+
+    def has_tuning(node):
+        return isinstance(node, eqx.Module) and hasattr(type(node), "tuning")
+
+    def replace(node):
+        if has_tuning(node):
+            node = copy.copy(node)
+            object.__setattr__(node, "tuning", tuning)
+        return node
+
+    return jtu.tree_map(replace, tree, is_leaf=has_tuning)

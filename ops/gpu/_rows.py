@@ -1,0 +1,93 @@
+"""Rows of synapses as one thread sees them, for each form of connectivity.
+
+The functions take refs and single numbers in a kernel, arrays and columns of numbers outside.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .. import _jit_matrix as jit_matrix
+from ..cpu._csr import delayed_targets
+
+
+class Row(NamedTuple):
+    """The synapses p = start, ..., stop - 1 of one pre-synaptic neuron."""
+
+    start: Any
+    stop: Any
+    target: Callable  # p -> (post-synaptic neuron, whether the synapse is there or None: it is)
+    weight: Callable  # (w, b, p) -> the weight, of what `Form.weights` gave
+    place: Callable  # p -> where the synapse lies among all, behind the batch axis
+    factors: tuple = ()  # of p: the derivatives by the weights' parameters are sums times these
+
+
+class Form(NamedTuple):
+    """A form of connectivity."""
+
+    row: Callable  # (layout, i, *structure) -> Row
+    size: Callable  # (layout, *structure) -> a bound on the number of synapses
+    weights: Callable = lambda layout, w: (w,)  # as arrays for the kernels, from w [1 | B, ...]
+    drawn: bool = False  # whether weights are drawn, not stored
+
+
+def _row(layout, i, targets) -> Row:
+    def weight(w, b, k):
+        return w[0][b, i, k] if layout.synapses else w[0][b]
+
+    stop = jnp.int32(targets.shape[1])
+    return Row(jnp.int32(0), stop, lambda k: (targets[i, k], None), weight, lambda k: (i, k))
+
+
+FIXED_OUTDEGREE = Form(_row, lambda layout, targets: targets.size)
+
+
+def _compressed(layout, i, indptr, target) -> Row:
+    def weight(w, b, p):
+        return w[0][b, p] if layout.synapses else w[0][b]
+
+    return Row(indptr[i], indptr[i + 1], lambda p: (target(p), None), weight, lambda p: (p,))
+
+
+def _csr(layout, i, indptr, indices) -> Row:
+    return _compressed(layout, i, indptr, lambda p: indices[p])
+
+
+def _delayed_csr(layout, i, indptr, indices, delay, slot, dt) -> Row:
+    def target(p):
+        return delayed_targets(layout, indices[p], delay[p], slot[0], dt[0])
+
+    return _compressed(layout, i, indptr, target)
+
+
+CSR = Form(_csr, lambda layout, *_: layout.form.n_synapses)
+DELAYED_CSR = Form(_delayed_csr, CSR.size)
+
+
+def _random(layout, i, seed, degree) -> Row:
+    keys, law = jit_matrix.row_keys(seed[0], i), layout.form.law
+
+    def weight(w, b, k):
+        coefficients = [a[b] for a in w]
+        return jit_matrix.weights(layout, keys, k, coefficients if law else coefficients[0])
+
+    def draw(k, dtype):
+        drawn = law.draw(keys, k.astype(jnp.uint32)).astype(dtype)
+        return drawn * jnp.asarray(law.unit, dtype)
+
+    def one(k, dtype):
+        return jnp.ones((), dtype)
+
+    factors = (one, draw) if law else ()
+    stop = degree[i]
+    target = lambda k: jit_matrix.row(layout, keys, stop, k)  # noqa: E731
+    return Row(jnp.int32(0), stop, target, weight, lambda k: (), factors)
+
+
+def _random_weights(layout, w):
+    coefficients = jit_matrix.coefficients(layout, w)
+    return tuple(coefficients) if layout.form.law else (coefficients,)
+
+
+JIT = Form(_random, lambda layout, *_: layout.n_pre * layout.form.longest, _random_weights, True)
