@@ -180,6 +180,11 @@ def _interpreted(programs):
     return Machine(thread, programs, jnp.int32(0), 1, add, reserve, lambda value: value)
 
 
+def programs(tuning, threads: int) -> int:
+    """How many blocks are launched for `threads` threads that have work."""
+    return max(1, min(tuning.programs, -(-threads // (1 if tuning.interpret else BLOCK))))
+
+
 def launch(tuning, name, body, threads, inputs, outputs):
     """Runs `body(machine, *input refs, *output refs)` on as many threads as the tuning allows of
     those that have work; returns the outputs.
@@ -187,8 +192,7 @@ def launch(tuning, name, body, threads, inputs, outputs):
     `inputs` is a tuple of pytrees of arrays. An output is an array that is updated in place, or the
     shape and type of one that is written.
     """
-    block = 1 if tuning.interpret else BLOCK
-    programs = max(1, min(tuning.programs, -(-threads // block)))
+    n = programs(tuning, threads)
     flat, tree = jax.tree.flatten(inputs)
     state = [jax.new_ref(a) for a in outputs if isinstance(a, Array)]
     made = [a for a in outputs if not isinstance(a, Array)]
@@ -197,14 +201,14 @@ def launch(tuning, name, body, threads, inputs, outputs):
         given, refs = refs[: len(flat)], refs[len(flat) :]
         updated, written = iter(refs[: len(state)]), iter(refs[len(state) :])
         outs = [next(updated if isinstance(a, Array) else written) for a in outputs]
-        machine = _interpreted(programs) if tuning.interpret else _device(programs, tuning.lanes)
+        machine = _interpreted(n) if tuning.interpret else _device(n, tuning.lanes)
         body(machine, *jax.tree.unflatten(tree, given), *outs)
 
     kernel.__name__ = f"purebrain_{name.strip('_')}"
     results = plgpu.kernel(
         kernel,
         out_type=tuple(made),
-        grid=(programs,),
+        grid=(n,),
         grid_names=("program",),
         interpret=True if tuning.interpret else None,
         compiler_params=plgpu.CompilerParams(
