@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._operator import AbstractOperator, as_weight, check_size, check_values, checked_events
+from ._check import as_weight, check_size, check_values, checked_events, checked_values
+from ._operator import AbstractOperator
 from ._spikes import Spikes
 
 
@@ -50,7 +51,7 @@ class AllToAll(AbstractOperator):
         return y + self.weight.astype(y.dtype) * total
 
     def mv_t(self, x):
-        check_values("x", x, self.n_post)
+        x = checked_values(x, self.n_post, self.dtype)
         total = jnp.sum(x) if self.autapses else jnp.sum(x) - x
         return jnp.broadcast_to(self.weight.astype(x.dtype) * total, (self.n_pre,))
 

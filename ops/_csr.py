@@ -9,9 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int32
 
 from . import gpu
-from ._family import Layout, family
-from ._operator import (
-    AbstractOperator,
+from ._check import (
     as_weight,
     check_ids,
     check_size,
@@ -21,6 +19,8 @@ from ._operator import (
     gather,
     scatter,
 )
+from ._family import Layout, family
+from ._operator import AbstractOperator
 from .cpu import _csr as cpu
 from .xla import _csr as xla
 
@@ -70,13 +70,18 @@ class CSR(AbstractOperator):
                 f"weight: shape {self.weight.shape}; it must be one number, or one a synapse, "
                 f"{self.indices.shape}."
             )
-        self.width, self.one_slice = _slice_width(concrete(self.indptr), self.indices.size)
+        self.width, self.one_slice = slice_width(concrete(self.indptr), self.indices.size)
 
     @property
     def layout(self) -> Layout:
         """What the kernels need to know at compile time."""
-        rows = cpu.Rows(self.indices.size, self.width, self.one_slice)
-        return Layout(self.n_pre, self.n_post, self.weight.shape, form=rows, tuning=self.tuning)
+        shape = self.weight.shape
+        return Layout(self.n_pre, self.n_post, shape, form=self.rows, tuning=self.tuning)
+
+    @property
+    def rows(self) -> cpu.Rows:
+        """How rows are visited."""
+        return cpu.Rows(self.indices.size, self.width, self.one_slice)
 
     def mv_add(self, y, s):
         s = checked_events(s, self.n_pre, y.dtype)
@@ -130,7 +135,7 @@ def _check_indptr(indptr, n_synapses: int) -> Array:
     return jnp.asarray(host, jnp.int32)
 
 
-def _slice_width(indptr: np.ndarray | None, n_synapses: int) -> tuple[int, bool]:
+def slice_width(indptr: np.ndarray | None, n_synapses: int) -> tuple[int, bool]:
     """How many synapses of a row are visited at once, and whether that holds every row whole."""
     # A slice that holds the whole row saves the loop over slices, 0.2 us an event. So: the longest
     # row, unless rows are so unequal that most of each slice would be empty.

@@ -7,9 +7,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
 from . import gpu
+from ._check import checked_events, concrete, scatter
 from ._csr import CSR
 from ._family import family
-from ._operator import checked_events, concrete, scatter
 from ._schedule import after, materialize
 from .cpu import _csr as cpu
 from .xla import _csr as xla
@@ -108,7 +108,7 @@ class DelayedCSR(eqx.Module):
         s = checked_events(s, self.csr.n_pre, ring.dtype)
         weight = self.csr.weight.astype(ring.dtype)
         layout = self.csr.layout
-        rows = layout.form._replace(stride=self.csr.n_post)
+        rows = self.csr.rows._replace(stride=self.csr.n_post)
         layout = layout._replace(n_post=ring.size, form=rows)
         structure = (self.csr.indptr, self.csr.indices, self.delay, self._slot(ring, i))
         dt_array = jnp.asarray(dt / NANOSECOND, float)

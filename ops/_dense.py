@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ._check import as_weight, checked_events, checked_values, gather, scatter
 from ._family import Layout, family
-from ._operator import AbstractOperator, as_weight, checked_events, gather, scatter
+from ._operator import AbstractOperator
 from .cpu import _dense as cpu
 from .xla import _dense as xla
 
@@ -45,6 +46,7 @@ class Dense(AbstractOperator):
         return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype))
 
     def mv_t(self, x):
+        x = checked_values(x, self.n_post, self.dtype)
         return gather(FAMILY, self.layout, self.weight.astype(x.dtype), x)
 
     def as_matrix(self):

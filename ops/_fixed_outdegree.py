@@ -8,9 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int32
 
 from . import gpu
-from ._family import Layout, family
-from ._operator import (
-    AbstractOperator,
+from ._check import (
     as_weight,
     check_ids,
     check_size,
@@ -19,6 +17,8 @@ from ._operator import (
     gather,
     scatter,
 )
+from ._family import Layout, family
+from ._operator import AbstractOperator
 from .cpu import _fixed_outdegree as cpu
 from .xla import _fixed_outdegree as xla
 

@@ -9,6 +9,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, UInt32
 
 from . import gpu
+from ._check import (
+    as_weight,
+    check_size,
+    checked_events,
+    checked_values,
+    concrete,
+    gather,
+    scatter,
+)
 from ._family import Layout, family
 from ._jit_matrix import (
     NORMAL,
@@ -21,16 +30,7 @@ from ._jit_matrix import (
     row_keys,
     weights,
 )
-from ._operator import (
-    AbstractOperator,
-    as_weight,
-    check_size,
-    checked_events,
-    checked_values,
-    concrete,
-    gather,
-    scatter,
-)
+from ._operator import AbstractOperator
 from .cpu import _jit as cpu
 from .xla import _jit as xla
 
@@ -53,6 +53,10 @@ class JIT(AbstractOperator):
     n_post: int = eqx.field(static=True)
     form: JITForm = eqx.field(static=True)
     tuning: Hashable = eqx.field(static=True, default=None)
+
+    def __init__(self, weight, seed, degree, n_pre: int, n_post: int, form: JITForm, tuning=None):
+        self.weight, self.seed, self.degree = weight, seed, degree
+        self.n_pre, self.n_post, self.form, self.tuning = n_pre, n_post, form, tuning
 
     @property
     def layout(self) -> Layout:
@@ -80,12 +84,8 @@ class JIT(AbstractOperator):
         def block(b):
             i = b * size + jnp.arange(size, dtype=jnp.int32)
             keys, k, columns, inside = xla.block(self.layout, i, self.seed, self.degree)
-            return (
-                i,
-                columns,
-                inside,
-                jnp.broadcast_to(weights(self.layout, keys, k, w), columns.shape),
-            )
+            each = jnp.broadcast_to(weights(self.layout, keys, k, w), columns.shape)
+            return i, columns, inside, each
 
         pre, post, weight = [], [], []
         for b in range(n):

@@ -162,14 +162,14 @@ def row(layout, keys, degree, k: Int32[Array, "..."], word=jnp.uint32):
     return lax.min(column, _u32(layout.n_post - 1)).astype(jnp.int32), inside
 
 
-def coefficients(layout, w):
+def coefficients(layout, w) -> Array | tuple[Array, Array, Array]:
     """The weights' parameters as `weights` takes them; half precision is drawn in single."""
     if layout.form.law is None:
         return w
     return split(w.astype(jnp.promote_types(w.dtype, jnp.float32)), layout.form.law)
 
 
-def weights(layout, keys, k: Int32[Array, "..."], coef):
+def weights(layout, keys, k: Int32[Array, "..."], coef) -> Array:
     """The weights of synapses k of a row."""
     law = layout.form.law
     return coef if law is None else combine(coef, law.draw(keys, k.astype(jnp.uint32)))

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._operator import AbstractOperator, as_weight, check_size, check_values, checked_events
+from ._check import as_weight, check_size, check_values, checked_events, checked_values
+from ._operator import AbstractOperator
 from ._spikes import Spikes
 
 
@@ -38,7 +39,7 @@ class OneToOne(AbstractOperator):
         return y + s * self.weight.astype(y.dtype)
 
     def mv_t(self, x):
-        check_values("x", x, self.n_post)
+        x = checked_values(x, self.n_post, self.dtype)
         return x * self.weight.astype(x.dtype)
 
     def as_matrix(self):

@@ -6,15 +6,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from ._family import Family, Layout
-from ._spikes import Spikes, pack
-
-Events = Spikes | Float[Array, " n_pre"] | Bool[Array, " n_pre"]
-EventRows = Spikes | Float[Array, "batch n_pre"] | Bool[Array, "batch n_pre"]
+from ._check import (
+    EventRows,
+    Events,
+    ValueRows,
+    Values,
+    as_weight,
+    check_values,
+    checked_events,
+    checked_values,
+)
+from ._spikes import Spikes
 
 
 class AbstractOperator(eqx.Module):
@@ -27,14 +31,19 @@ class AbstractOperator(eqx.Module):
 
     n_pre: eqx.AbstractVar[int]
     n_post: eqx.AbstractVar[int]
-    weight: eqx.AbstractVar[Array]
+
+    @property
+    def dtype(self):
+        """The precision of the weights, and so of the result."""
+        leaves = jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array))
+        return jnp.result_type(*leaves)
 
     @abc.abstractmethod
     def mv_add(self, y: Float[Array, " n_post"], s: Events) -> Float[Array, " n_post"]:
         """y + s W, added in place where the compiler can."""
 
     @abc.abstractmethod
-    def mv_t(self, x: Float[Array, " n_post"]) -> Float[Array, " n_pre"]:
+    def mv_t(self, x: Values) -> Float[Array, " n_pre"]:
         """W x: what each pre-synaptic neuron sees of its targets."""
 
     @abc.abstractmethod
@@ -47,13 +56,13 @@ class AbstractOperator(eqx.Module):
 
     def mv(self, s: Events) -> Float[Array, " n_post"]:
         """s W, from zero."""
-        return self.mv_add(jnp.zeros(self.n_post, self.weight.dtype), s)
+        return self.mv_add(jnp.zeros(self.n_post, self.dtype), s)
 
     def mm(self, s: EventRows) -> Float[Array, "batch n_post"]:
         """S W for a batch of rows, in one walk over all events."""
         return jax.vmap(self.mv)(s)
 
-    def mm_t(self, x: Float[Array, "batch n_post"]) -> Float[Array, "batch n_pre"]:
+    def mm_t(self, x: ValueRows) -> Float[Array, "batch n_pre"]:
         """X W^T for a batch of rows."""
         return jax.vmap(self.mv_t)(x)
 
@@ -62,91 +71,164 @@ class AbstractOperator(eqx.Module):
         """(n_pre, n_post)."""
         return self.n_pre, self.n_post
 
+    def __add__(self, other: "AbstractOperator") -> "AbstractOperator":
+        """The operator of the summed matrices."""
+        if not isinstance(other, AbstractOperator):
+            return NotImplemented
+        return Sum(self, other)
 
-def checked_events(s: Events, n_pre: int, dtype) -> Spikes | Array:
-    """`s` as packed spikes or floats of `dtype`; a wrong size is an error."""
-    if s.shape != (n_pre,):
-        raise ValueError(
-            f"s: shape {s.shape}, but the operator has n_pre = {n_pre} pre-synaptic neurons. Pass "
-            f"an array of shape ({n_pre},), or a batch of them through `mm` or `jax.vmap`."
+    def __mul__(self, factor) -> "AbstractOperator":
+        """The operator of the matrix times a number."""
+        if isinstance(factor, AbstractOperator) or jnp.ndim(factor) != 0:
+            return NotImplemented
+        return Scaled(self, factor)
+
+    __rmul__ = __mul__
+
+    def __getitem__(self, index) -> "AbstractOperator":
+        """Rows and columns of the matrix: `op[lo:hi]`, `op[lo:hi, lo:hi]`."""
+        return _part(self, index)
+
+    def as_linear_operator(self):
+        """The map s -> s W as a `lineax.AbstractLinearOperator`, of the matrix W^T.
+
+        So lineax solves with it (`lineax.linear_solve(op.as_linear_operator(), y,
+        lineax.GMRES(rtol, atol))`), and its `.T` is the map x -> W x.
+        """
+        import lineax
+
+        like = jax.ShapeDtypeStruct((self.n_pre,), self.dtype)
+        return lineax.FunctionLinearOperator(self.mv, like)
+
+
+class Sum(AbstractOperator):
+    """W = sum of the terms' matrices: what `op_1 + op_2` gives.
+
+    **Arguments:** `terms`: operators of one shape.
+
+    **Raises:** `ValueError` for terms of several shapes, or none.
+    """
+
+    terms: tuple[AbstractOperator, ...]
+    n_pre: int = eqx.field(static=True)
+    n_post: int = eqx.field(static=True)
+
+    def __init__(self, *terms):
+        shapes = {term.shape for term in terms}
+        if len(shapes) != 1:
+            raise ValueError(
+                f"terms: shapes {sorted(shapes)}; they must be at least one, all alike."
+            )
+        self.terms = terms
+        self.n_pre, self.n_post = shapes.pop()
+
+    def mv_add(self, y, s):
+        for term in self.terms:
+            y = term.mv_add(y, s)
+        return y
+
+    def mv_t(self, x):
+        return sum(term.mv_t(x) for term in self.terms)
+
+    def as_matrix(self):
+        return sum(term.as_matrix() for term in self.terms)
+
+    def as_coo(self):
+        return joined([term.as_coo() for term in self.terms])
+
+
+class Scaled(AbstractOperator):
+    """W = factor times the operator's matrix: what `factor * op` gives. The factor has a
+    derivative."""
+
+    op: AbstractOperator
+    factor: Float[Array, ""]
+    n_pre: int = eqx.field(static=True)
+    n_post: int = eqx.field(static=True)
+
+    def __init__(self, op, factor):
+        self.op, self.factor = op, as_weight(factor)
+        if self.factor.shape != ():
+            raise ValueError(f"factor: shape {self.factor.shape}; it must be one number.")
+        self.n_pre, self.n_post = op.shape
+
+    @property
+    def dtype(self):
+        return self.op.dtype
+
+    def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
+        return y + self.factor.astype(y.dtype) * self.op.mv_add(jnp.zeros_like(y), s)
+
+    def mv_t(self, x):
+        out = self.op.mv_t(x)
+        return self.factor.astype(out.dtype) * out
+
+    def as_matrix(self):
+        return self.factor.astype(self.dtype) * self.op.as_matrix()
+
+    def as_coo(self):
+        pre, post, weight = self.op.as_coo()
+        return pre, post, self.factor.astype(self.dtype) * weight
+
+
+class Part(AbstractOperator):
+    """Rows `rows` and columns `columns` of W: what `op[lo:hi, lo:hi]` gives.
+
+    The synapses stay where they are: time follows the events of the rows, memory is the whole
+    operator's.
+    """
+
+    op: AbstractOperator
+    rows: tuple[int, int] = eqx.field(static=True)
+    columns: tuple[int, int] = eqx.field(static=True)
+    n_pre: int = eqx.field(static=True)
+    n_post: int = eqx.field(static=True)
+
+    def __init__(self, op, rows, columns):
+        self.op, self.rows, self.columns = op, rows, columns
+        self.n_pre, self.n_post = rows[1] - rows[0], columns[1] - columns[0]
+
+    def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
+        s = checked_events(s, self.n_pre, y.dtype)
+        s = s.to_dense() if isinstance(s, Spikes) else s
+        whole = self.op.mv_add(jnp.zeros(self.op.n_post, y.dtype), self._pad(s, self.rows, 0))
+        return y + whole[slice(*self.columns)]
+
+    def mv_t(self, x):
+        x = checked_values(x, self.n_post, self.dtype)
+        return self.op.mv_t(self._pad(x, self.columns, 1))[slice(*self.rows)]
+
+    def _pad(self, a, bounds, axis):
+        return jnp.pad(a, (bounds[0], self.op.shape[axis] - bounds[1]))
+
+    def as_matrix(self):
+        return self.op.as_matrix()[slice(*self.rows), slice(*self.columns)]
+
+    def as_coo(self):
+        pre, post, weight = self.op.as_coo()
+        inside = (self.rows[0] <= pre) & (pre < self.rows[1])
+        inside &= (self.columns[0] <= post) & (post < self.columns[1])
+        pre, post = pre[inside] - self.rows[0], post[inside] - self.columns[0]
+        return pre, post, weight[inside] if weight.ndim else weight
+
+
+def _part(op: AbstractOperator, index) -> AbstractOperator:
+    """`op[index]`, an operator."""
+    index = index if isinstance(index, tuple) else (index,)
+    if len(index) > 2 or not all(isinstance(i, slice) and i.step in (None, 1) for i in index):
+        raise IndexError(
+            f"op[{index}]: it must be slices without stride, op[lo:hi] or op[lo:hi, lo:hi]."
         )
-    if isinstance(s, Spikes):
-        return s
-    return pack(s) if s.dtype == bool else s.astype(dtype)
+    bounds = []
+    for i, n in zip((*index, slice(None))[:2], op.shape, strict=True):
+        lo, hi, _ = i.indices(n)
+        bounds.append((lo, max(lo, hi)))
+    return Part(op, *bounds)
 
 
-def check_values(name: str, x: Array, n: int) -> None:
-    """Refuses post-synaptic values of another size, and integers (which would truncate weights)."""
-    if x.shape != (n,):
-        raise ValueError(
-            f"{name}: shape {x.shape}, but the operator has n_post = {n} post-synaptic neurons. "
-            f"Pass an array of shape ({n},), or a batch of them through `jax.vmap`."
-        )
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{name}: dtype {x.dtype}; it must be floats: {name}.astype(float).")
-
-
-def scatter(fam: Family, layout: Layout, y, s: Spikes | Array, w, *structure):
-    """`fam.scatter` without the batch axes, for packed or float spikes."""
-    check_values("y", y, layout.n_post)
-    if isinstance(s, Spikes):
-        layout, s = layout._replace(lo=s.lo), s.words
-    return fam.scatter(layout, y[None], s[None], w[None], *structure)[0]
-
-
-def gather(fam: Family, layout: Layout, w, x, *structure):
-    """`fam.gather` without the batch axes."""
-    check_values("x", x, layout.n_post)
-    return fam.gather(layout, w[None], x[None], *structure)[0]
-
-
-# ---- validation on the host ----------------------------------------------------------------------
-
-
-def concrete(a) -> np.ndarray | None:
-    """`a` on the host, or None where it is traced (then it was checked before, or cannot be)."""
-    return None if isinstance(a, Tracer) else np.asarray(a)
-
-
-def as_weight(weight) -> Array:
-    """A weight as a float array of the default or its own precision; NaN and infinity are
-    errors."""
-    if np.iscomplexobj(weight):
-        raise TypeError("weight: complex; weights must be real numbers.")
-    dtype = getattr(weight, "dtype", None)
-    floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
-    w = jnp.asarray(weight, jax.dtypes.canonicalize_dtype(dtype) if floating else float)
-    host = concrete(w)
-    if host is not None and not np.isfinite(host).all():
-        bad = np.flatnonzero(~np.isfinite(host.reshape(-1)))[0]
-        raise ValueError(
-            f"weight: {host.reshape(-1)[bad]} at position {bad}; weights must be finite numbers."
-        )
-    return w
-
-
-def check_ids(name: str, ids, n: int) -> Int[Array, "..."]:
-    """Ids as int32; anything but whole numbers in [0, n) is an error."""
-    host = concrete(ids)
-    known = ids if host is None else host
-    if known.size and not np.issubdtype(known.dtype, np.integer):
-        raise TypeError(
-            f"{name}: dtype {known.dtype}, but ids must be integers; write {name}.astype(np.int32)."
-        )
-    if host is None:
-        return lax.convert_element_type(ids, jnp.int32)
-    if host.size and (host.min() < 0 or host.max() >= n):
-        flat = host.reshape(-1)
-        bad = int(np.flatnonzero((flat < 0) | (flat >= n))[0])
-        raise ValueError(
-            f"{name}: {flat[bad]} at position {bad}; ids must be in [0, {n}) for {n} neurons."
-        )
-    return jnp.asarray(host, jnp.int32)
-
-
-def check_size(name: str, n) -> int:
-    """A population size as a Python int; negative, fractional, or beyond int32 is an error."""
-    whole = isinstance(n, int | np.integer) and not isinstance(n, bool)
-    if not whole or not 0 <= n <= np.iinfo(np.int32).max:
-        raise ValueError(f"{name}: {n!r}; it must be a whole number of neurons, 0 to 2**31 - 1.")
-    return int(n)
+def joined(parts):
+    pre, post, weights = zip(*parts, strict=True)
+    each = [jnp.broadcast_to(w, p.shape) for w, p in zip(weights, pre, strict=True)]
+    return np.concatenate(pre), np.concatenate(post), jnp.concatenate(each)

@@ -41,16 +41,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ._check import as_weight, check_size, checked_events, checked_values, concrete, gather, scatter
 from ._family import Kernels, Layout, family
-from ._operator import (
-    AbstractOperator,
-    as_weight,
-    check_size,
-    checked_events,
-    concrete,
-    gather,
-    scatter,
-)
+from ._operator import AbstractOperator
 from ._spikes import unpack_bits
 
 VERSION = "0.1.10"
@@ -148,6 +141,7 @@ class RandomMatrix(AbstractOperator):
         return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype))
 
     def mv_t(self, x):
+        x = checked_values(x, self.n_post, self.dtype)
         return gather(FAMILY, self.layout, self.weight.astype(x.dtype), x)
 
     def as_matrix(self):

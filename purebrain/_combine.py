@@ -85,7 +85,7 @@ class AlignPre(AbstractDynamics):
     comm: AbstractOperator
 
     def init(self, *, dt, key=None):
-        return self.syn.init(self.comm.n_pre, self.comm.weight.dtype)
+        return self.syn.init(self.comm.n_pre, self.comm.dtype)
 
     def step(self, state, x, tick):
         state = self.syn.receive(self.syn.flow(state, tick), lambda g: g + as_floats(x, g.dtype))
@@ -120,7 +120,7 @@ class AlignPost(AbstractDynamics):
         self.syn = syn
 
     def init(self, *, dt, key=None):
-        return self.syn.init(self.comm[0].n_post, self.comm[0].weight.dtype)
+        return self.syn.init(self.comm[0].n_post, self.comm[0].dtype)
 
     def step(self, state, x, tick):
         inputs = x if isinstance(x, tuple) else (x,)

@@ -119,7 +119,7 @@ class PostPathway(AbstractPathway):
     drive: AbstractDrive
 
     def init(self, dt):
-        dtype = jnp.result_type(*(i.comm.weight for i in self.inputs))
+        dtype = jnp.result_type(*(i.comm.dtype for i in self.inputs))
         return self.syn.init(self.post.n, dtype), tuple(i.init(dt, dtype) for i in self.inputs)
 
     def conductance(self, state):
@@ -147,7 +147,7 @@ class PrePathway(AbstractPathway):
 
     def init(self, dt):
         (inp,) = self.inputs
-        dtype = inp.comm.weight.dtype
+        dtype = inp.comm.dtype
         return self.syn.init(inp.pre.n, dtype), (inp.init(dt, dtype),)
 
     def conductance(self, state):

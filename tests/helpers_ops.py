@@ -85,6 +85,13 @@ def fixed_outdegree(rng, n_pre, n_post):
     return Case(n_pre, n_post, pre, post, ids.shape, lambda w: ops.FixedOutdegree(w, ids, n_post))
 
 
+def fixed_indegree(rng, n_pre, n_post):
+    k = int(rng.integers(0, 6)) if n_pre else 0
+    ids = rng.integers(0, max(n_pre, 1), (n_post, k)).astype(np.int32)
+    pre, post = ids.reshape(-1), np.repeat(np.arange(n_post), k)
+    return Case(n_pre, n_post, pre, post, ids.shape, lambda w: ops.FixedIndegree(w, ids, n_pre))
+
+
 def _csr(rng, n_post, degrees):
     degrees = degrees * (n_post > 0)
     pre = np.repeat(np.arange(degrees.size), degrees)
@@ -116,7 +123,7 @@ def delayed_csr(rng, n_pre, n_post):
     )
 
 
-SPARSE = (fixed_outdegree, csr, csr_unequal, delayed_csr)
+SPARSE = (fixed_outdegree, fixed_indegree, csr, csr_unequal, delayed_csr)
 FORMS = {f.__name__: f for f in (dense, one_to_one, all_to_all, no_autapses, *SPARSE)}
 # Every form with every kind of weight that it takes.
 FORMS_AND_WEIGHTS = [(form, True) for form in FORMS if form not in ("all_to_all", "no_autapses")]

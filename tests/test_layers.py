@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 1000
 
-OPS = {"jax", "jaxlib", "equinox", "jaxtyping", "numpy"}
+OPS = {"jax", "jaxlib", "equinox", "jaxtyping", "lineax", "numpy"}
 SOLVERS = {"jax", "equinox", "diffrax", "jaxtyping", "numpy", "lineax", "optimistix"}
 EXTRAS = {"matplotlib", "tqdm", "scipy", "optax", "xarray", "h5py"}
 # Beside the standard library. An extra passes only where it is imported inside a function.

@@ -21,6 +21,7 @@ class Rows(NamedTuple):
     width: int  # synapses of a row visited at once
     one_slice: bool  # whether that is the longest row
     stride: int = 0  # neurons of a slot, where targets lie on a ring of slots
+    indegree: int = 0  # where weights are stored by target, so many each
 
 
 def _for_each_slice(layout, indptr, i, visit, carry):
@@ -53,8 +54,13 @@ def _batch_row(a, b):
     return lax.dynamic_index_in_dim(a, b, keepdims=False, allow_negative_indices=False)
 
 
-def kernels(targets) -> Kernels:
-    """The kernels, for rows whose targets from synapse p on are `targets(layout, p, *structure)`.
+def _weights(layout, weights, p, *_):
+    return _slice(weights, p, layout)
+
+
+def kernels(targets, weights_of=_weights) -> Kernels:
+    """The kernels, for rows whose targets from synapse p on are `targets(layout, p, *structure)`,
+    and their weights `weights_of(layout, weights, p, *structure)`.
 
     `structure` is the index arrays behind indptr.
     """
@@ -64,7 +70,7 @@ def kernels(targets) -> Kernels:
             weights = _batch_row(w, b)
 
             def add(y, p, inside):
-                row = _slice(weights, p, layout) if layout.synapses else weights
+                row = weights_of(layout, weights, p, *rest) if layout.synapses else weights
                 row = row if value is None else row * value
                 ids = targets(layout, p, *rest)
                 return scatter_add(

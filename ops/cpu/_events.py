@@ -29,7 +29,8 @@ def for_each_event(layout, s, visit, carry):
 
 
 def event_list(layout, s, padding):
-    """All events of `s` [B, n_pre] or packed words: (ids b n_pre + i, values or None, their number).
+    """All events of `s` [B, n_pre] or packed words: (ids b n_pre + i, values or None, their
+    number).
 
     The list has room for all neurons and `padding` more; behind the last event it holds nothing of
     use.

@@ -4,6 +4,7 @@ The words that rows come from are made for many rows at once: one row's are too 
 loop's step.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -21,8 +22,8 @@ def _at(a, i):
 
 
 def _for_each_row(layout, seed, degree, i, n, visit, carry):
-    """Folds `carry = visit(carry, e, slices)` over the rows i[:n], where `slices(fold, carry)` folds
-    `carry = fold(carry, keys, k, columns, inside)` over the synapses of row i[e]."""
+    """Folds `carry = visit(carry, e, slices)` over the rows i[:n], where `slices(fold, carry)`
+    folds `carry = fold(carry, keys, k, columns, inside)` over the synapses of row i[e]."""
     words, degrees = jnp.stack(row_keys(seed, i), -1), take(degree, i)
 
     def one(e, carry):
@@ -91,7 +92,7 @@ def gather(layout, w, x, seed, degree):
         return jnp.zeros((x.shape[0], layout.n_pre), x.dtype)
     n_blocks = -(-layout.n_pre // BLOCK)
     law = layout.form.law
-    coef = None if law is None else tuple(c[:, None] for c in coefficients(layout, w))
+    coef = jax.tree.map(lambda c: c[:, None], coefficients(layout, w))
 
     def block(n, out):
         i = lax.min(n * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32), jnp.int32(layout.n_pre - 1))

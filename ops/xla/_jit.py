@@ -38,7 +38,7 @@ def _padded(layout, a):
 
 def _weights(layout, keys, k, w, dtype):
     # w of one example; [rows, synapses], or one number
-    return weights(layout, keys, k, coefficients(layout, w)).astype(dtype)
+    return jnp.asarray(weights(layout, keys, k, coefficients(layout, w)), dtype)
 
 
 def _loop(layout, visit, carry):

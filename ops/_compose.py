@@ -1,0 +1,140 @@
+"""Operators in blocks, and what the spectrum of one is."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ._check import check_values, checked_events, checked_values
+from ._operator import AbstractOperator, joined
+from ._spikes import Spikes
+
+
+class Block(AbstractOperator):
+    """W in blocks: `Block([[a, b], [c, None]])`; None is a block of zeros.
+
+    **Arguments:** `blocks`: rows of operators. Those of one row have one n_pre, those of one column
+    one n_post; each row and each column needs an operator that says so.
+
+    **Raises:** `ValueError` for rows of several lengths, sizes that disagree, or a row or a column
+    of None alone.
+
+        >>> from purebrain.ops import OneToOne
+        >>> op = Block([[OneToOne(1.0, 2), OneToOne(5.0, 2)], [None, OneToOne(1.0, 2)]])
+        >>> op.mv(jnp.array([True, False, True, False])).tolist()
+        [1.0, 0.0, 6.0, 0.0]
+    """
+
+    blocks: tuple[tuple[AbstractOperator | None, ...], ...]
+    row_sizes: tuple[int, ...] = eqx.field(static=True)
+    column_sizes: tuple[int, ...] = eqx.field(static=True)
+    n_pre: int = eqx.field(static=True)
+    n_post: int = eqx.field(static=True)
+
+    def __init__(self, blocks):
+        self.blocks = tuple(map(tuple, blocks))
+        lengths = {len(row) for row in self.blocks}
+        if len(lengths) != 1 or lengths == {0}:
+            raise ValueError(f"blocks: rows of {sorted(lengths)} blocks; all must have as many.")
+        self.row_sizes = _sizes("row", "n_pre", self.blocks)
+        columns = tuple(zip(*self.blocks, strict=True))
+        self.column_sizes = _sizes("column", "n_post", columns)
+        self.n_pre, self.n_post = sum(self.row_sizes), sum(self.column_sizes)
+
+    def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
+        s = checked_events(s, self.n_pre, y.dtype)
+        parts = [
+            s.neurons(at) if isinstance(s, Spikes) else s[at] for at in _slices(self.row_sizes)
+        ]
+        out = []
+        for column, at in enumerate(_slices(self.column_sizes)):
+            part = y[at]
+            for row, events in zip(self.blocks, parts, strict=True):
+                op = row[column]
+                part = part if op is None else op.mv_add(part, events)
+            out.append(part)
+        return jnp.concatenate(out)
+
+    def mv_t(self, x):
+        x = checked_values(x, self.n_post, self.dtype)
+        parts = [x[at] for at in _slices(self.column_sizes)]
+        return jnp.concatenate(
+            [
+                sum(op.mv_t(part) for op, part in zip(row, parts, strict=True) if op is not None)
+                for row in self.blocks
+            ]
+        )
+
+    def as_matrix(self):
+        return jnp.block(
+            [
+                [
+                    jnp.zeros((n_pre, n_post), self.dtype) if op is None else op.as_matrix()
+                    for op, n_post in zip(row, self.column_sizes, strict=True)
+                ]
+                for row, n_pre in zip(self.blocks, self.row_sizes, strict=True)
+            ]
+        )
+
+    def as_coo(self):
+        found = []
+        for row, rows in zip(self.blocks, _slices(self.row_sizes), strict=True):
+            for op, columns in zip(row, _slices(self.column_sizes), strict=True):
+                if op is not None:
+                    pre, post, weight = op.as_coo()
+                    found.append((pre + rows.start, post + columns.start, weight))
+        return joined(found)
+
+
+def _sizes(kind: str, name: str, lines) -> tuple[int, ...]:
+    sizes = []
+    for n, line in enumerate(lines):
+        known = {getattr(op, name) for op in line if op is not None}
+        if len(known) != 1:
+            raise ValueError(
+                f"blocks: {kind} {n} has operators of {name} {sorted(known)}; it needs at least "
+                f"one, and all alike."
+            )
+        sizes.append(known.pop())
+    return tuple(sizes)
+
+
+def _slices(sizes) -> list[slice]:
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+def spectral_radius(op: AbstractOperator, *, key, n_steps: int = 200) -> Float[Array, ""]:
+    """The largest absolute eigenvalue of W, by power iteration.
+
+    rho = lim |W^k x|^(1/k) (Gelfand), taken over the second half of `n_steps` products; an error of
+    the order of 1 / n_steps remains where the eigenvalue is a complex pair. It has a derivative.
+
+    **Arguments:** `op`: an operator of n_pre = n_post; `key`: for the start vector; `n_steps`: the
+    number of products.
+
+    **Returns:** one number, at least 0.
+
+    **Raises:** `ValueError` for an operator that is not square, or `n_steps` below 2.
+
+        >>> import jax
+        >>> from purebrain.ops import OneToOne
+        >>> f"{spectral_radius(OneToOne(jnp.array([0.5, -2.0]), 2), key=jax.random.key(0)):.3f}"
+        '2.000'
+    """
+    if op.n_pre != op.n_post:
+        raise ValueError(f"op: shape {op.shape}; only a square operator has a spectral radius.")
+    if n_steps < 2:
+        raise ValueError(f"n_steps: {n_steps}; it must be at least 2.")
+    x = jax.random.normal(key, (op.n_pre,), op.dtype)
+
+    def step(x, _):
+        y = op.mv(x)
+        norm = jnp.linalg.norm(y)
+        return y / jnp.where(norm > 0, norm, 1), norm
+
+    norms = jax.lax.scan(step, x / jnp.linalg.norm(x), length=n_steps)[1][n_steps // 2 :]
+    zero = jnp.any(norms == 0)
+    return jnp.where(zero, 0, jnp.exp(jnp.mean(jnp.log(jnp.where(norms > 0, norms, 1)))))
