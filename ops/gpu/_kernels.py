@@ -12,15 +12,11 @@ from jax import lax
 from .._family import Kernels
 from ._events import events
 from ._rows import Form
-from ._simt import launch, split, strided, when
+from ._simt import accumulator, launch, split, strided, when
 from ._sorted import sorted_scatter
 from ._tuning import BLOCK, Tuning
 
 INT32 = 2**31 - 1
-
-
-def _accumulator(dtype):
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def _prepared(form, layout, batch, structure):
@@ -56,7 +52,7 @@ def _each_synapse(machine, row, visit, *totals):
 def _weight(row, w, b, p, dtype):
     # Rounded to the precision of the operands, and then summed in that of the accumulator.
     b = b if w[0].shape[0] > 1 else jnp.int32(0)
-    return row.weight(w, b, p).astype(dtype).astype(_accumulator(dtype))
+    return row.weight(w, b, p).astype(dtype).astype(accumulator(dtype))
 
 
 def _scatter(form, layout, y, s, w, *structure):
@@ -64,7 +60,7 @@ def _scatter(form, layout, y, s, w, *structure):
     weights = form.weights(layout, w)
     if tuning.deterministic:
         return sorted_scatter(form, layout, tuning, y, s, weights, structure, _weight)
-    dtype, packed = _accumulator(y.dtype), s.dtype == jnp.uint32
+    dtype, packed = accumulator(y.dtype), s.dtype == jnp.uint32
 
     def body(machine, listed, count, s, w, structure, out):
         def visit(n):
@@ -121,7 +117,7 @@ def _sums(form, layout, tuning, name, n, dtype, listed, inputs, terms):
 
 def _gather(form, layout, w, x, *structure):
     tuning, structure = _prepared(form, layout, x.shape[0], structure)
-    dtype = _accumulator(x.dtype)
+    dtype = accumulator(x.dtype)
 
     def terms(b, i, x, w, structure):
         row = form.row(layout, i, *structure)
@@ -140,7 +136,7 @@ def _gather(form, layout, w, x, *structure):
 
 def _outer(form, layout, s, x, *structure):
     tuning, structure = _prepared(form, layout, x.shape[0], structure)
-    dtype, packed = _accumulator(x.dtype), s.dtype == jnp.uint32
+    dtype, packed = accumulator(x.dtype), s.dtype == jnp.uint32
     listed = tuple(events(layout, tuning, s))
 
     def value(s, b, i):

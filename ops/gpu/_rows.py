@@ -6,6 +6,7 @@ The functions take refs and single numbers in a kernel, arrays and columns of nu
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from .. import _jit_matrix as jit_matrix
@@ -86,8 +87,9 @@ def _random(layout, i, seed, degree) -> Row:
 
 
 def _random_weights(layout, w):
-    coefficients = jit_matrix.coefficients(layout, w)
-    return tuple(coefficients) if layout.form.law else (coefficients,)
+    if layout.form.law is None:
+        return (w,)
+    return jax.vmap(lambda line: tuple(jit_matrix.coefficients(layout, line)))(w)
 
 
 JIT = Form(_random, lambda layout, *_: layout.n_pre * layout.form.longest, _random_weights, True)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._events import sorted_events
-from ._simt import launch, split, strided, when
+from ._simt import accumulator, launch, split, strided, when
 
 INT32 = 2**31 - 1
 
@@ -14,7 +14,7 @@ def sorted_scatter(form, layout, tuning, y, s, w, structure, weight_of):
 
     Rows are cut into slices of `tuning.lanes` synapses, so many at once as `tuning.chunk` holds.
     """
-    batch, width, dtype = y.shape[0], tuning.lanes, jnp.promote_types(y.dtype, jnp.float32)
+    batch, width, dtype = y.shape[0], tuning.lanes, accumulator(y.dtype)
     most = batch * (layout.n_pre + form.size(layout, *structure) // width)
     at_once = max(min(tuning.chunk // width, most), 1)
     if most > INT32 - at_once:

@@ -18,7 +18,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests.kernels import ptx_simulator
 
-TARGETS = {"h100": (9, 0), "a100": (8, 0), "b200": (10, 0)}  # compute capability
+COMPUTE_CAPABILITIES = {"h100": (9, 0), "a100": (8, 0), "b200": (10, 0)}
+# One a process: Mosaic asks for the machine once.
+TARGET = os.environ.get("PUREBRAIN_GPU_TARGET", "h100")
 
 
 def reason_to_skip() -> str | None:
@@ -38,30 +40,30 @@ needs_compiler = pytest.mark.skipif(reason_to_skip() is not None, reason=str(rea
 
 
 @cache
-def mesh(target: str) -> Mesh:
-    """One GPU of the kind `target`, as its description in `targets/` has it."""
-    description = (Path(__file__).parent / "targets" / f"{target}.txtpb").read_text()
+def mesh() -> Mesh:
+    """One GPU of the kind TARGET, as its description in `targets/` has it."""
+    description = (Path(__file__).parent / "targets" / f"{TARGET}.txtpb").read_text()
     topology = topologies.get_topology_desc(
-        platform="cuda", topology_name=target, target_config=description, topology="1x1x1"
+        platform="cuda", topology_name=TARGET, target_config=description, topology="1x1x1"
     )
     return Mesh(np.array(topology.devices[:1]), ("x",))
 
 
 @contextmanager
-def on(target: str, monkeypatch) -> Iterator[NamedSharding]:
-    """Lowering for `target`; yields the sharding of arguments."""
+def on_target(monkeypatch) -> Iterator[NamedSharding]:
+    """Lowering for TARGET; yields the sharding of arguments."""
     from jax.experimental.mosaic.gpu import utils
 
     # A description of a device does not tell Mosaic its compute capability, which it would take to
     # be that of the H100.
-    monkeypatch.setattr(utils, "_infer_arch", lambda: TARGETS[target])
-    with jax.sharding.use_abstract_mesh(mesh(target).abstract_mesh):
-        yield NamedSharding(mesh(target), PartitionSpec())
+    monkeypatch.setattr(utils, "_infer_arch", lambda: COMPUTE_CAPABILITIES[TARGET])
+    with jax.sharding.use_abstract_mesh(mesh().abstract_mesh):
+        yield NamedSharding(mesh(), PartitionSpec())
 
 
-def lower(target: str, monkeypatch, f: Callable, *args):
-    """`f` lowered for `target` and arguments like `args`."""
-    with on(target, monkeypatch) as sharding:
+def lower(monkeypatch, f: Callable, *args):
+    """`f` lowered for TARGET and arguments like `args`."""
+    with on_target(monkeypatch) as sharding, jax.disable_jit(False):
 
         def shape(a):
             return jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a), sharding=sharding)
@@ -89,10 +91,9 @@ def dumped(lowered) -> str:
     """What the compiler prints of the Mosaic kernels in it: their PTX, and their launch in LLVM."""
     text = lowered.as_text()
     if text not in DUMPED:
-        switches = dict.fromkeys(("MOSAIC_GPU_DUMP_PTX", "MOSAIC_GPU_DUMP_HOST_LLVM"), "1")
         with pytest.MonkeyPatch.context() as patch, _standard_output() as written:
-            for name in switches:
-                patch.setenv(name, "1")
+            patch.setenv("MOSAIC_GPU_DUMP_PTX", "1")
+            patch.setenv("MOSAIC_GPU_DUMP_HOST_LLVM", "1")
             lowered.compile()
             DUMPED[text] = written()
     return DUMPED[text]
@@ -108,8 +109,8 @@ def _launch(host: str) -> tuple[int, list[int]]:
     return int(grid[1]), parameters
 
 
-def simulated(target: str, monkeypatch, edit: Callable = lambda ptx: ptx) -> Callable:
-    """A stand-in for `launch` of `ops/gpu/_simt.py`: what is compiled for `target`, after `edit`,
+def simulated(monkeypatch, edit: Callable = lambda ptx: ptx) -> Callable:
+    """A stand-in for `launch` of `ops/gpu/_simt.py`: what is compiled for TARGET, after `edit`,
     is executed by the simulator."""
     from purebrain.ops.gpu import _simt
 
@@ -121,7 +122,7 @@ def simulated(target: str, monkeypatch, edit: Callable = lambda ptx: ptx) -> Cal
             outs = [next(given) if isinstance(a, jax.Array) else a for a in outputs]
             return _simt.launch(tuning, name, body, threads, inputs, outs)
 
-        lowered = lower(target, monkeypatch, call, inputs, updated)
+        lowered = lower(monkeypatch, call, inputs, updated)
         ptx, host = dumped(lowered).split("; ModuleID")
         grid, parameters = _launch(host)
         # The buffers: operands of the call, of which the last are updated, then what is made.

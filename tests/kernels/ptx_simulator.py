@@ -134,13 +134,9 @@ def parse(ptx: str) -> Program:
     body = re.sub(r"//[^\n]*", "", body)
     body = re.sub(r"\.(loc|file|reg|pragma)\b[^\n;]*[\n;]", " ", body)
     instructions, labels = [], {}
-    for statement in re.split(r";", body):
-        statement = statement.strip().lstrip("{").strip()
-        while label := re.match(r"(\$\w+):\s*\{?\s*", statement):
-            labels[label[1]] = len(instructions)
-            statement = statement[label.end() :]
-        statement = statement.lstrip("}").strip()
-        while label := re.match(r"(\$\w+):\s*", statement):
+    for statement in body.split(";"):
+        statement = statement.lstrip("{} \t\n").rstrip()  # a block has registers of its own
+        while label := re.match(r"(\$\w+):[{}\s]*", statement):
             labels[label[1]] = len(instructions)
             statement = statement[label.end() :]
         if not statement:
@@ -149,7 +145,7 @@ def parse(ptx: str) -> Program:
         if statement[0] == "@":
             guard, statement = statement[1:].split(None, 1)
         op, _, rest = statement.replace("\t", " ").partition(" ")
-        args = [a.strip() for a in rest.split(",")] if rest.strip() else []
+        args = [a.strip() for a in re.split(r",(?![^{]*\})", rest)] if rest.strip() else []
         instructions.append(Instruction(guard, op, args))
     return Program(instructions, labels, parameters, int(threads[1]) if threads else 128)
 
@@ -294,6 +290,8 @@ class Threads:
             self.memory.add_atomically(self.address(args[0], lanes), value(1))
         elif base == "atom" and "add" in modifiers:
             put(self.memory.add_atomically(self.address(args[1], lanes), value(2)))
+        elif base == "mov" and "{" in args[0] + args[1]:
+            self.move_halves(args, lanes)
         elif base in ("mov", "cvta"):
             put(value(1))
         elif base == "not":
@@ -311,10 +309,11 @@ class Threads:
         elif base == "selp":
             put(np.where(self.predicate(args[3], lanes), value(1), value(2)))
         elif base in ("mul", "mad") and modifiers[0] in ("wide", "hi"):
-            wide = np.dtype(f"{dtype.kind}{2 * dtype.itemsize}")
-            result = value(1).astype(wide) * value(2).astype(wide)
+            result = value(1).astype(object) * value(2).astype(object)
             if modifiers[0] == "hi":
-                result = (result >> wide.type(8 * dtype.itemsize)).astype(dtype)
+                result = (result >> 8 * dtype.itemsize).astype(dtype)
+            else:
+                result = result.astype(f"{dtype.kind}{2 * dtype.itemsize}")
             put(result + value(3, result.dtype) if base == "mad" else result)
         elif base in ("mad", "fma"):
             # In twice the precision a product is exact; the sum is then rounded twice, which is
@@ -347,6 +346,21 @@ class Threads:
             put(BINARY[base](value(1), value(2)).astype(dtype))
         else:
             raise NotImplementedError(f"{'.'.join([base, *modifiers])} {', '.join(args)}")
+
+    def move_halves(self, args, lanes):
+        # Two registers of 32 bits to one of 64, or back; `_` is none.
+        def names(arg):
+            return [a.strip() for a in arg.strip("{}").split(",")]
+
+        half = DTYPES["u32"]
+        if "{" in args[1]:
+            low, high = (self.read(a, lanes, half).astype(np.uint64) for a in names(args[1]))
+            self.write(args[0], lanes, low | high << np.uint64(32))
+            return
+        whole = self.read(args[1], lanes, DTYPES["u64"])
+        for name, shift in zip(names(args[0]), (0, 32), strict=True):
+            if name != "_":
+                self.write(name, lanes, (whole >> np.uint64(shift)).astype(half))
 
     def convert(self, modifiers, args, lanes):
         to, source = DTYPES[modifiers[-2]], DTYPES[modifiers[-1]]
