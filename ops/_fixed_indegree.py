@@ -1,10 +1,13 @@
 """Fixed in-degree: every post-synaptic neuron has the same number of synapses."""
 
+from collections.abc import Hashable
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
+from . import gpu
 from ._check import (
     as_weight,
     check_ids,
@@ -22,7 +25,7 @@ from .cpu import _fixed_indegree as cpu
 from .cpu._csr import Rows
 from .xla import _fixed_indegree as xla
 
-FAMILY = family("fixed_indegree", xla.KERNELS, cpu=cpu.KERNELS)
+FAMILY = family("fixed_indegree", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.fixed_indegree)
 
 
 class FixedIndegree(AbstractOperator):
@@ -54,6 +57,7 @@ class FixedIndegree(AbstractOperator):
     n_pre: int = eqx.field(static=True)
     n_post: int = eqx.field(static=True)
     rows: Rows = eqx.field(static=True)
+    tuning: Hashable = eqx.field(static=True, default=None)
 
     def __init__(self, weight, indices, n_pre: int):
         self.n_pre = check_size("n_pre", n_pre)
@@ -84,7 +88,9 @@ class FixedIndegree(AbstractOperator):
     @property
     def layout(self) -> Layout:
         """What the kernels need to know at compile time."""
-        return Layout(self.n_pre, self.n_post, self.weight.shape, form=self.rows)
+        return Layout(
+            self.n_pre, self.n_post, self.weight.shape, form=self.rows, tuning=self.tuning
+        )
 
     @property
     def _structure(self):

@@ -7,10 +7,12 @@ from typing import TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._family import Kernels
 from ..xla import _csr as xla_csr
+from ..xla import _fixed_indegree as xla_fixed_indegree
 from ..xla import _fixed_outdegree as xla_fixed_outdegree
 from ..xla import _jit as xla_jit
 from ._tuning import Tuning
@@ -20,7 +22,7 @@ NEEDED = (0, 11, 2)
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
-def _takes(layout, dtype) -> bool:
+def _takes(layout, args) -> bool:
     """Whether the kernels take this; what they do not, XLA's do."""
     if jax.__version_info__ < NEEDED:
         needed = ".".join(map(str, NEEDED))
@@ -35,13 +37,15 @@ def _takes(layout, dtype) -> bool:
             stacklevel=2,
         )
         return False
-    return str(dtype) in DTYPES and layout.n_pre > 0 and layout.n_post > 0
+    floats = [a for a in args if jnp.issubdtype(a.dtype, jnp.floating)]
+    known = all(a.dtype.name in DTYPES for a in floats)
+    return known and all(a.size for a in args)
 
 
 def _kernels(form: str, fallback: Kernels) -> Kernels:
     def choose(kind):
         def kernel(layout, *args):
-            if not _takes(layout, args[kind == "outer"].dtype):
+            if not _takes(layout, args):
                 return getattr(fallback, kind)(layout, *args)
             rows = import_module("._rows", __package__)
             made = import_module("._kernels", __package__).kernels(getattr(rows, form))
@@ -53,6 +57,7 @@ def _kernels(form: str, fallback: Kernels) -> Kernels:
 
 
 fixed_outdegree = _kernels("FIXED_OUTDEGREE", xla_fixed_outdegree.KERNELS)
+fixed_indegree = _kernels("FIXED_INDEGREE", xla_fixed_indegree.KERNELS)
 csr = _kernels("CSR", xla_csr.KERNELS)
 delayed_csr = _kernels("DELAYED_CSR", xla_csr.DELAYED_KERNELS)
 jit = _kernels("JIT", xla_jit.KERNELS)

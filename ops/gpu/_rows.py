@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from .. import _jit_matrix as jit_matrix
 from ..cpu._csr import delayed_targets
+from ._simt import split
 
 
 class Row(NamedTuple):
@@ -64,6 +65,19 @@ def _delayed_csr(layout, i, indptr, indices, delay, slot, dt) -> Row:
 
 CSR = Form(_csr, lambda layout, *_: layout.form.n_synapses)
 DELAYED_CSR = Form(_delayed_csr, CSR.size)
+
+
+def _fixed_indegree(layout, i, sources, indptr, order) -> Row:
+    def place(q):
+        return split(order[q], sources.shape[1])
+
+    def weight(w, b, q):
+        return w[0][(b, *place(q))] if layout.synapses else w[0][b]
+
+    return Row(indptr[i], indptr[i + 1], lambda q: (place(q)[0], None), weight, place)
+
+
+FIXED_INDEGREE = Form(_fixed_indegree, lambda layout, sources, *_: sources.size)
 
 
 def _random(layout, i, seed, degree) -> Row:

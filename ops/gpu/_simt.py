@@ -210,7 +210,7 @@ def launch(tuning, name, body, threads, inputs, outputs):
         out_type=tuple(made),
         grid=(n,),
         grid_names=("program",),
-        interpret=True if tuning.interpret else None,
+        interpret=plgpu.InterpretGPUParams() if tuning.interpret else None,
         compiler_params=plgpu.CompilerParams(
             lowering_semantics=plgpu.LoweringSemantics.Lane,
             # A barrier in a loop of which each thread has its own count would wait for ever, and

@@ -21,6 +21,11 @@ def fixed_outdegree(rng, n_pre, n_post, weight):
     return ops.FixedOutdegree(weight(ids.shape), ids, n_post)
 
 
+def fixed_indegree(rng, n_pre, n_post, weight):
+    ids = rng.integers(0, n_pre, (n_post, 40)).astype(np.int32)
+    return ops.FixedIndegree(weight(ids.shape), ids, n_pre)
+
+
 def csr(rng, n_pre, n_post, weight):
     """Rows of none to more synapses than a warp has lanes."""
     degrees = rng.integers(0, 9, n_pre)
@@ -45,12 +50,13 @@ def jit_normal(rng, n_pre, n_post, weight):
 
 FORMS = {
     "fixed_outdegree": fixed_outdegree,
+    "fixed_indegree": fixed_indegree,
     "csr": csr,
     "jit_homogeneous": jit_homogeneous,
     "jit_uniform": jit_uniform,
     "jit_normal": jit_normal,
 }
-STORED = ("fixed_outdegree", "csr")
+STORED = ("fixed_outdegree", "fixed_indegree", "csr")
 
 
 def make(form, per_synapse=False, dtype=jnp.float32, n_pre=70, n_post=50, tuning=None, seed=0):
