@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from functools import cache
 from importlib import import_module
 from typing import TypeVar
 
@@ -22,6 +23,11 @@ NEEDED = (0, 11, 2)
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
+@cache  # JAX forgets which warnings were shown
+def _say_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
 def _takes(layout, args) -> bool:
     """Whether the kernels take this; what they do not, XLA's do."""
     if jax.__version_info__ < NEEDED:
@@ -31,10 +37,9 @@ def _takes(layout, args) -> bool:
                 f"tuning: deterministic needs jax >= {needed}, and this is {jax.__version__}: "
                 f"pip install 'jax>={needed}'."
             )
-        warnings.warn(
+        _say_once(
             f"jax {jax.__version__}: the GPU kernels need jax >= {needed}; without them every "
-            "synapse is visited in every step, spikes or not.",
-            stacklevel=2,
+            "synapse is visited in every step, spikes or not."
         )
         return False
     floats = [a for a in args if jnp.issubdtype(a.dtype, jnp.floating)]

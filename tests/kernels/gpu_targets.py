@@ -101,7 +101,9 @@ def dumped(lowered) -> str:
 
 def _launch(host: str) -> tuple[int, list[int]]:
     """The grid, and which buffer each parameter of the kernel is: not all, nor in their order."""
-    at = {n: int(k) for n, k in re.findall(r"(%\d+) = getelementptr ptr, ptr %\d, i32 (\d+)\n", host)}
+    at = {
+        n: int(k) for n, k in re.findall(r"(%\d+) = getelementptr ptr, ptr %\d, i32 (\d+)\n", host)
+    }
     loads = re.findall(r"(%\d+) = load ptr, ptr (%\d+)", host)
     buffer = {n: at.get(source, 0) for n, source in loads}
     parameters = [buffer[n] for n in re.findall(r"store ptr (%\d+), ptr", host) if n in buffer]

@@ -45,7 +45,9 @@ def jit_uniform(rng, n_pre, n_post, weight):
 
 
 def jit_normal(rng, n_pre, n_post, weight):
-    return ops.jit_normal(weight(()), jnp.asarray(0.3, weight(()).dtype), 0.2, n_pre, n_post, seed=7)
+    return ops.jit_normal(
+        weight(()), jnp.asarray(0.3, weight(()).dtype), 0.2, n_pre, n_post, seed=7
+    )
 
 
 FORMS = {

@@ -72,7 +72,9 @@ class Memory:
 
     def load(self, address, dtype, thread):
         out = np.zeros(address.size, dtype)
-        for lanes, (_, data, owner, written), index in self._places(address, dtype.itemsize, "load"):
+        for lanes, (_, data, owner, written), index in self._places(
+            address, dtype.itemsize, "load"
+        ):
             first = index * dtype.itemsize
             if not written[first].all():
                 raise Trap("load of what was never written")

@@ -63,7 +63,9 @@ def test_scatter_needs_the_list_of_events(monkeypatch, form, per_synapse, dtype)
         y, s = jnp.zeros((batch, N_POST), dtype), jnp.zeros((batch, N_PRE), dtype)
         bits = ops.pack(s > 0)
         for spikes in (s, bits):
-            got = temporary_bytes(monkeypatch, lambda op, y, s: jax.vmap(op.mv_add)(y, s), op, y, spikes)
+            got = temporary_bytes(
+                monkeypatch, lambda op, y, s: jax.vmap(op.mv_add)(y, s), op, y, spikes
+            )
             assert got <= list_bytes(batch) + batch * half + SLACK
 
 
@@ -133,7 +135,9 @@ def _square(op, s):
 
 TRANSFORMS = {
     "grad": lambda op, s: jax.grad(_square, 1)(op, s),
-    "vmap of grad": lambda op, s: jax.vmap(lambda t: jax.grad(_square, 1)(op, t * s))(jnp.arange(3.0)),
+    "vmap of grad": lambda op, s: jax.vmap(lambda t: jax.grad(_square, 1)(op, t * s))(
+        jnp.arange(3.0)
+    ),
     "grad of vmap": lambda op, s: jax.grad(lambda s: jnp.sum(op.mm(jnp.stack([s, 2 * s])) ** 2))(s),
     "jvp": lambda op, s: jax.jvp(op.mv, (s,), (s,)),
     "vjp": lambda op, s: jax.vjp(op.mv, s)[1](op.mv(s)),
@@ -144,8 +148,9 @@ TRANSFORMS = {
         lambda s: jnp.sum(jax.grad(_square, 1)(op, s) ** 2)
     )(s),
     "scan": lambda op, s: jax.lax.scan(lambda s, _: (op.mv(s), None), s, None, length=3)[0],
-    "map over connectivities": lambda op, s: jax.vmap(lambda s, w: eqx.tree_at(
-        lambda op: op.weight, op, w).mv(s))(jnp.stack([s, s]), jnp.stack([op.weight] * 2)),
+    "map over connectivities": lambda op, s: jax.vmap(
+        lambda s, w: eqx.tree_at(lambda op: op.weight, op, w).mv(s)
+    )(jnp.stack([s, s]), jnp.stack([op.weight] * 2)),
 }
 
 
@@ -167,8 +172,8 @@ def test_value_and_grad_of_a_network(monkeypatch, connect, deterministic):
     rules = {
         "fixed_prob": lambda w, key: pb.connect.fixed_prob(0.1, w, key=key),
         "fixed_outdegree": lambda w, key: pb.connect.fixed_outdegree(20, w, key=key),
-        "jit": lambda w, key: lambda n_pre, n_post, **_: ops.jit_uniform(
-            0.0, w, 0.1, n_pre, n_post, seed=1
+        "jit": lambda w, key: (
+            lambda n_pre, n_post, **_: ops.jit_uniform(0.0, w, 0.1, n_pre, n_post, seed=1)
         ),
     }
     neurons = pb.LIF(n, v_init=pb.Normal(-55.0, 5.0), spike=pb.surrogate.SuperSpike())

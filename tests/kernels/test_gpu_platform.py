@@ -2,9 +2,7 @@
 
 import subprocess
 import sys
-import warnings
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 import purebrain as pb
 from purebrain import ops
 from purebrain.ops._family import Layout
-from purebrain.ops.gpu import Tuning, tuned
+from purebrain.ops.gpu import Tuning, _platform, tuned
 from tests.kernels import operators
 from tests.kernels.operators import FORMS
 
@@ -25,7 +23,9 @@ needs_mosaic = pytest.mark.skipif(
 
 def text(f, *args, platform="cuda"):
     """What is lowered for a platform that need not be here."""
-    return jax.jit(f).trace(*args).lower(lowering_platforms=(platform,)).as_text()
+    return (
+        jax.jit(lambda *args: f(*args)).trace(*args).lower(lowering_platforms=(platform,)).as_text()
+    )
 
 
 def test_pallas_is_imported_where_a_kernel_is_lowered_for_a_gpu():
@@ -34,14 +34,16 @@ def test_pallas_is_imported_where_a_kernel_is_lowered_for_a_gpu():
         import jax, jax.numpy as jnp
         from purebrain import ops
         op = ops.FixedOutdegree(0.5, jnp.zeros((4, 2), int), 3)
-        jax.jit(op.mv)(jnp.ones(4))
-        here = [name for name in sys.modules if "pallas" in name or name.endswith("_simt")]
+        jax.jit(lambda s: op.mv(s))(jnp.ones(4))
+        here = [name for name in sys.modules if name.startswith("jax.experimental.pallas")]
+        here += [name for name in sys.modules if name.endswith("_simt")]
         assert not here, here
         if jax.__version_info__ >= (0, 11, 2):
-            jax.jit(op.mv).trace(jnp.ones(4)).lower(lowering_platforms=("cuda",))
+            jax.jit(lambda s: op.mv(s)).trace(jnp.ones(4)).lower(lowering_platforms=("cuda",))
             assert "purebrain.ops.gpu._simt" in sys.modules
     """
-    subprocess.run([sys.executable, "-c", script], check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @needs_mosaic
@@ -58,52 +60,31 @@ def test_only_the_targets_kernel_is_traced(monkeypatch, form):
 
 @needs_mosaic
 @pytest.mark.parametrize(
-    "transform",
+    ("batch", "transform"),
     [
-        lambda op: lambda s: op.mv(s),
-        lambda op: jax.vmap(op.mv),
-        lambda op: jax.grad(lambda s: jnp.sum(op.mv(s) ** 2)),
-        lambda op: jax.vmap(jax.grad(lambda s: jnp.sum(op.mv(s) ** 2))),
-        lambda op: lambda s: jax.jvp(op.mv, (s,), (s,)),
-        lambda op: jax.hessian(lambda s: jnp.sum(op.mv(s) ** 2)),
+        ((), lambda op: jax.grad(lambda s: jnp.sum(op.mv(s) ** 2))),
+        ((3,), lambda op: jax.vmap(jax.grad(lambda s: jnp.sum(op.mv(s) ** 2)))),
+        ((3,), lambda op: jax.grad(lambda s: jnp.sum(op.mm(s) ** 2))),
+        ((), lambda op: lambda s: jax.jvp(op.mv, (s,), (s,))),
+        ((), lambda op: jax.hessian(lambda s: jnp.sum(op.mv(s) ** 2))),
     ],
 )
-def test_transforms_are_lowered(transform):
+def test_transforms_are_lowered(batch, transform):
     op = operators.make("csr", True)
-    f = transform(op)
-    batched = "vmap" in getattr(f, "__qualname__", "") or hasattr(f, "__wrapped__")
-    for s in (jnp.ones(70, jnp.float32), jnp.ones((3, 70), jnp.float32)):
-        try:
-            jax.eval_shape(f, s)
-        except (ValueError, TypeError):
-            continue
-        assert "mosaic_gpu" in text(f, s)
-        return
-    raise AssertionError(f"no shape fits: {batched}")
+    assert "mosaic_gpu" in text(transform(op), jnp.ones((*batch, 70), jnp.float32))
 
 
-def test_without_mosaic_the_xla_path_says_so(monkeypatch):
+def test_without_mosaic_the_xla_path_says_so_once(monkeypatch):
+    _platform._say_once.cache_clear()
     monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
     op, s = operators.make("csr", True), jnp.ones(70, jnp.float32)
     with pytest.warns(UserWarning, match=r"the GPU kernels need jax >= 0\.11\.2"):
         lowered = text(op.mv, s)
+    assert text(lambda s: op.mv(2 * s), s)  # a second warning would be an error here
     assert "mosaic_gpu" not in lowered and "scatter" in lowered
     deterministic = tuned(op, Tuning(deterministic=True))
     with pytest.raises(ValueError, match=r"tuning: deterministic needs jax >= 0\.11\.2"):
         text(deterministic.mv, s)
-
-
-def test_the_warning_comes_once():
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("default")
-        from purebrain.ops.gpu import _platform
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jax, "__version_info__", (0, 10, 2))
-            for form in ("csr", "fixed_outdegree", "csr"):
-                text(operators.make(form).mv, jnp.ones(70, jnp.float32))
-    assert _platform.NEEDED == (0, 11, 2)
-    assert sum("GPU kernels" in str(w.message) for w in seen) == 1
 
 
 @needs_mosaic
@@ -174,4 +155,4 @@ def test_tuning_reaches_every_operator_of_a_network():
         return [x.tuning for x in nodes if isinstance(x, ops.AbstractOperator)]
 
     assert tunings(changed) == [tuning] and tunings(net) == [None]
-    assert eqx.tree_equal(tuned(changed, None), net)
+    assert tunings(tuned(changed, None)) == [None]

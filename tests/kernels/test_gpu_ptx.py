@@ -75,7 +75,9 @@ def test_derivatives(simulate, form, per_synapse):
     s, y = operators.spikes((2, op.n_pre)), operators.spikes((2, op.n_post), share=1.0)
 
     def loss(weight, s, y):
-        return jnp.sum(jnp.sin(jax.vmap(eqx.tree_at(lambda op: op.weight, op, weight).mv_add)(y, s)))
+        return jnp.sum(
+            jnp.sin(jax.vmap(eqx.tree_at(lambda op: op.weight, op, weight).mv_add)(y, s))
+        )
 
     gradient = jax.grad(loss, (0, 1, 2))
     with jax.numpy_rank_promotion("allow"):
