@@ -8,6 +8,7 @@ that says what to install.
 
 import argparse
 import importlib
+import itertools
 import json
 import os
 import queue
@@ -268,3 +269,41 @@ def show(rows: Sequence[dict], keys: Sequence[str], args: argparse.Namespace) ->
         print(json.dumps({"rows": rows, "summary": lines}))
     else:
         table(lines)
+
+
+Points = list[tuple[int, float]]
+
+
+def figure(
+    panels: Sequence[Sequence[tuple[str, Mapping[str, Points]]]],
+    styles: Mapping[str, Mapping[str, object]],
+    sizes: Sequence[int],
+) -> Any:
+    """Log-log panels, by rows: each a title, and for every method (N, value)."""
+    import matplotlib.pyplot as plt
+
+    shape = len(panels), len(panels[0])
+    size = (3.4 * shape[1] + 2.2, 3.3 * shape[0])
+    fig, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
+    for ax, (title, lines) in zip(axes.flat, itertools.chain(*panels), strict=True):
+        for name, points in lines.items():
+            ax.loglog(*zip(*points, strict=True), label=name, ms=4, **styles[name])
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel("neurons N")
+        ax.set_xticks(sizes, [f"{n:,}" for n in sizes], fontsize=8)
+        ax.set_xticks([], minor=True)
+        ax.grid(alpha=0.3)
+    found = [ax.get_legend_handles_labels() for ax in axes.flat]
+    handles = {n: h for lines in found for h, n in zip(*lines, strict=True)}
+    names = [name for name in styles if name in handles]
+    fig.legend([handles[name] for name in names], names, loc="outside right center", fontsize=8)
+    return fig
+
+
+def points(rows: Sequence[dict], value: str, scale: float, **where: object) -> dict[str, Points]:
+    """(N, value * scale) of every method, of the rows that have `value` and are as `where` says."""
+    out: dict[str, Points] = {}
+    for row in rows:
+        if value in row and all(row.get(key) == v for key, v in where.items()):
+            out.setdefault(row["method"], []).append((row["n"], row[value] * scale))
+    return out

@@ -123,6 +123,7 @@ METHODS = {
     "JAX BCOO": Method(jax_bcoo, ("uniform",), 40),
     "JAX dense": Method(jax_dense, ("uniform",), 20, 9),
 }
+QUICK = ("brainevent, corder=True", "brainevent, corder=False", "brainpylib", "JAX BCOO")
 PRODUCTS = ("s W", "x W", "W s", "W x")
 
 
@@ -217,42 +218,6 @@ def _too_long(rows, name, n, p, limit) -> dict[str, float]:
     return {what: s for what, s in longest.items() if s > limit / 4}
 
 
-def figure(rows, sizes, probs, products, law):
-    """Time of each product and peak memory against N, log-log; a row of panels a probability."""
-    import matplotlib.pyplot as plt
-
-    columns = [*products, "memory"]
-    fig, axes = plt.subplots(
-        len(probs),
-        len(columns),
-        figsize=(3.2 * len(columns) + 2, 3.4 * len(probs)),
-        sharex=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for i, p in enumerate(probs):
-        for j, column in enumerate(columns):
-            for name, style in STYLES.items():
-                mine = [row for row in rows if (row["method"], row["p"]) == (name, p)]
-                if column == "memory":
-                    points = [(r["n"], r["memory_mb"]) for r in mine if "memory_mb" in r]
-                else:
-                    timed = [r for r in mine if "us" in r and r["law"] == law]
-                    points = [(r["n"], r["us"] / 1e3) for r in timed if r["product"] == column]
-                axes[i, j].loglog(
-                    *zip(*points, strict=True) if points else ((), ()), label=name, **style
-                )
-            what = "peak memory (MB)" if column == "memory" else f"{column}: CPU time (ms)"
-            axes[i, j].set(title=f"{what}, p = {p:g}")
-            axes[i, j].title.set_fontsize(9)
-            axes[i, j].set_xticks(sizes, [f"{n:,}" for n in sizes], fontsize=8)
-            axes[i, j].minorticks_off()
-            axes[i, j].grid(alpha=0.3)
-            axes[-1, j].set_xlabel("neurons N")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    return fig
-
-
 STYLES = {
     "purebrain": {"color": "black", "lw": 2, "marker": "o"},
     "brainevent, corder=True": {"color": "tab:red", "marker": "o"},
@@ -276,7 +241,8 @@ def run(args: argparse.Namespace) -> None:
     args.laws = args.laws or (["uniform"] if args.quick else list(LAWS))
     args.products = args.products or (["s W", "W x"] if args.quick else list(PRODUCTS))
     _bench.check(args, list(METHODS))
-    args.methods = [m for m in METHODS if m in (args.methods or METHODS) or m == "purebrain"]
+    chosen = args.methods or (QUICK if args.quick else METHODS)
+    args.methods = [name for name in METHODS if name in chosen or name == "purebrain"]
     rows: list[dict] = []
     total = len(args.sizes) * len(args.probs) * len(args.methods)
     _bench.collect(__file__, jobs(args, rows), total, rows, args)
@@ -288,9 +254,21 @@ def run(args: argparse.Namespace) -> None:
             print(f"{name:<26} N {n:>9,}  p {p:<6g} {mb:>9,.0f}")
     if args.plot:
         law = "uniform" if "uniform" in args.laws else args.laws[0]
-        _cli.save_figure(
-            figure(rows, args.sizes, args.probs, args.products, law), args.plot, args.json
-        )
+        figure = _bench.figure(panels(rows, law, args), STYLES, args.sizes)
+        _cli.save_figure(figure, args.plot, args.json)
+
+
+def panels(rows, law, args):
+    """Time of every product and peak memory, a row of panels a probability."""
+    out = []
+    for p in args.probs:
+        out.append([("peak memory (MB)", _bench.points(rows, "memory_mb", 1.0, p=p))])
+        for product in args.products:
+            f = args.fractions[0] if "s" in product else 1.0
+            where = {"p": p, "law": law, "product": product, "fraction": f}
+            title = f"{product}: CPU time (ms), p = {p:g}"
+            out[-1].append((title, _bench.points(rows, "us", 1e-3, **where)))
+    return out
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import _bench
 import jax
@@ -31,12 +31,12 @@ C_LOOP = Path(__file__).parents[2] / "tests" / "benchmarks" / "event_scatter.c"
 
 
 class Matrix(NamedTuple):
-    """The synapses by rows, all methods' arrays, or W itself as `weight`."""
+    """The synapses by rows, arrays that all methods share, or W itself as `weight`."""
 
     n: int
-    weight: jax.Array
-    indices: jax.Array
-    indptr: jax.Array
+    weight: Any
+    indices: Any
+    indptr: Any
 
 
 # ---- matrices ------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def weighted(n: int, p: float, seed: int) -> Matrix:
 def transposed(n: int, p: float, seed: int) -> Matrix:
     """The weighted matrix by columns, for methods that only gather."""
     t = _scipy(weighted(n, p, seed)).T.tocsr()
-    return Matrix(n, *map(jnp.asarray, (t.data, t.indices, t.indptr)))
+    return Matrix(n, t.data, t.indices, t.indptr)
 
 
 @functools.lru_cache(maxsize=1)
@@ -106,8 +106,12 @@ def _mv(op, s):
     return op.mv(s)
 
 
-def _matmul(matrix, s):
+def _matvec(matrix, s):
     return matrix @ s.astype(jnp.float32)
+
+
+def _vecmat(matrix, s):
+    return s.astype(jnp.float32) @ matrix
 
 
 def purebrain_csr(m: Matrix) -> Product:
@@ -158,7 +162,7 @@ def _c_library():
 
 
 def jax_dense(m: Matrix) -> Product:
-    return in_jax(lambda w, s: s.astype(jnp.float32) @ w, m.weight)
+    return in_jax(_vecmat, m.weight)
 
 
 def jax_bcoo(m: Matrix) -> Product:
@@ -168,13 +172,14 @@ def jax_bcoo(m: Matrix) -> Product:
     pre = np.repeat(np.arange(m.n, dtype=np.int32), np.diff(starts))
     pairs = jnp.asarray(np.stack([pre, columns], 1))
     w = BCOO((m.weight, pairs), shape=(m.n, m.n), indices_sorted=True, unique_indices=True)
-    return in_jax(lambda w, s: s.astype(jnp.float32) @ w, w)
+    return in_jax(_vecmat, w)
 
 
 def jax_bcsr(t: Matrix) -> Product:
     from jax.experimental.sparse import BCSR
 
-    return in_jax(_matmul, BCSR((t.weight, t.indices, t.indptr), shape=(t.n, t.n)))
+    weight, indices, indptr = map(jnp.asarray, _csr(t))
+    return in_jax(_matvec, BCSR((weight, indices, indptr), shape=(t.n, t.n)))
 
 
 def scipy_csr(t: Matrix) -> Product:
@@ -194,7 +199,7 @@ def scipy_rows(m: Matrix) -> Product:
 
 def torch_csr(t: Matrix) -> Product:
     torch = optional("torch", "torch")
-    weight, indices, indptr = (torch.from_numpy(a.copy()) for a in _csr(t))
+    weight, indices, indptr = map(torch.from_numpy, _csr(t))
     matrix = torch.sparse_csr_tensor(indptr, indices, weight, (t.n, t.n), check_invariants=False)
     return in_turn(lambda v: matrix @ v, lambda s: torch.from_numpy(_floats(s)))
 
@@ -213,11 +218,10 @@ def brainevent_csr(m: Matrix) -> Product:
 def brainevent_fixed(m: Matrix) -> Product:
     be = _brainevent()
     indices = m.indices.reshape(m.n, -1)
-    return _of_brainevent(be.FixedPostNumConn((m.weight, indices), shape=(m.n, m.n)))
+    return _of_brainevent(be.FixedNumPerPre((m.weight, indices), shape=(m.n, m.n)))
 
 
 def brainevent_dense(m: Matrix) -> Product:
-    _brainevent()
     return _of_brainevent(m.weight)
 
 
@@ -227,9 +231,9 @@ def _brainevent():
 
 def _of_brainevent(matrix) -> Product:
     be = _brainevent()
-    # A first use inside a trace would keep what was traced.
+    # Its first use must not be inside a trace, of which it would keep arrays.
     jax.block_until_ready(be.BinaryArray(jnp.zeros(matrix.shape[0], bool)) @ matrix)
-    return in_jax(lambda _, s: be.BinaryArray(s) @ matrix)
+    return in_jax(lambda matrix, s: be.BinaryArray(s) @ matrix, matrix)
 
 
 class Method(NamedTuple):
@@ -255,8 +259,8 @@ METHODS = {
     "brainevent CSR": Method(brainevent_csr, weighted, CSR, 18),
     "scipy rows": Method(scipy_rows, weighted, CSR, 12),
     "JAX BCOO": Method(jax_bcoo, weighted, CSR, 32),
-    "scipy CSR": Method(scipy_csr, transposed, CSR, 28),
-    "torch CSR": Method(torch_csr, transposed, CSR, 28),
+    "scipy CSR": Method(scipy_csr, transposed, CSR, 20),
+    "torch CSR": Method(torch_csr, transposed, CSR, 20),
     "JAX BCSR": Method(jax_bcsr, transposed, CSR, 28),
     ONE: Method(purebrain_csr, bernoulli, ONE),
     "C loop, one weight": Method(c_loop, bernoulli, ONE),
@@ -288,9 +292,10 @@ def measure(n: int, p: float, seed: int, fractions, methods, memory, limit, repe
         for maker in (transposed, fixed, dense):
             if maker is not method.matrix:
                 maker.cache_clear()
-        start = time.perf_counter()
         try:
-            product = method.build(method.matrix(n, p, seed))
+            matrix = method.matrix(n, p, seed)
+            start = time.perf_counter()
+            product = method.build(matrix)
         except ImportError as error:
             _bench.tell(method=name, n=n, p=p, note=str(error))
             continue
@@ -307,7 +312,7 @@ def measure(n: int, p: float, seed: int, fractions, methods, memory, limit, repe
             figures = _bench.beside(run, references[method.reference][f], repeats)
             row = {"method": name, "reference": method.reference, "n": n, "p": p, "fraction": f}
             _bench.tell(**row, **figures, error=float(f"{error:.2g}"))
-        del product, runs, run
+        del matrix, product, runs, run
 
 
 @functools.cache
@@ -323,48 +328,14 @@ def expected(matrix, n: int, p: float, seed: int, spikes: bytes) -> np.ndarray:
     return np.bincount(targets, np.concatenate([weight[k] for k in synapses] or [[]]), n)
 
 
-def figure(rows, sizes, probs, fractions):
-    """Time against N, log-log: a row of panels a probability, a column a fraction."""
-    import matplotlib.pyplot as plt
-
-    fig, axes = plt.subplots(
-        len(probs),
-        len(fractions),
-        figsize=(4 * len(fractions) + 2.5, 3.4 * len(probs)),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
-    )
-    for name in METHODS:
-        for i, p in enumerate(probs):
-            for j, f in enumerate(fractions):
-                mine = [r for r in rows if (r["method"], r["p"], r.get("fraction")) == (name, p, f)]
-                axes[i, j].loglog(
-                    [r["n"] for r in mine], [r["us"] / 1e3 for r in mine], **_style(name)
-                )
-    for i, p in enumerate(probs):
-        axes[i, 0].set_ylabel(f"p = {p:g}\nCPU time of a product (ms)")
-        for j, f in enumerate(fractions):
-            axes[i, j].set_title(f"{f:g} of the neurons spike" if i == 0 else "")
-            axes[i, j].set_xticks(sizes, [f"{n:,}" for n in sizes], minor=False)
-            axes[i, j].minorticks_off()
-            axes[i, j].grid(alpha=0.3)
-            axes[-1, j].set_xlabel("neurons N")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    return fig
-
-
-def _style(name: str) -> dict:
+def style(name: str) -> dict:
+    """Colours tell the package, marks and dashes the form of the matrix."""
     colours = {"purebrain": "black", "C": "grey", "brainevent": "tab:red", "scipy": "tab:green"}
     colours |= {"torch": "tab:orange", "JAX": "tab:blue"}
-    marks = {"fixed": ("s", "--"), "one": ("v", ":"), "dense": ("x", "-."), "BCOO": ("^", "-")}
-    marks |= {"rows": ("^", "-")}
-    of = next((mark for key, mark in marks.items() if key in name), ("o", "-"))
-    marker, line = of
+    forms = {"fixed": ("s", "--"), "one": ("v", ":"), "dense": ("x", "-."), "CSR": ("o", "-")}
+    marker, line = next((form for key, form in forms.items() if key in name), ("^", "-"))
     width = 2 if name.startswith("purebrain") else 1
-    colour = colours[name.split()[0]]
-    return {"label": name, "color": colour, "marker": marker, "ls": line, "lw": width, "ms": 4}
+    return {"color": colours[name.split()[0]], "marker": marker, "ls": line, "lw": width}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -387,8 +358,18 @@ def run(args: argparse.Namespace) -> None:
     _bench.collect(__file__, jobs, sum(len(job["methods"]) for job in jobs), rows, args)
     _bench.show(rows, ("n", "p", "fraction"), args)
     if args.plot:
-        figure_ = figure(rows, args.sizes, args.probs, args.fractions)
-        _cli.save_figure(figure_, args.plot, args.json)
+        panels = [
+            [
+                (
+                    f"CPU time (ms), p = {p:g}, {f:g} spiking",
+                    _bench.points(rows, "us", 1e-3, p=p, fraction=f),
+                )
+                for f in args.fractions
+            ]
+            for p in args.probs
+        ]
+        figure = _bench.figure(panels, {name: style(name) for name in METHODS}, args.sizes)
+        _cli.save_figure(figure, args.plot, args.json)
 
 
 if __name__ == "__main__":
