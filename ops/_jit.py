@@ -20,6 +20,7 @@ from ._check import (
 )
 from ._family import Layout, family
 from ._jit_matrix import (
+    MAX_POST,
     NORMAL,
     UNIFORM,
     JITForm,
@@ -74,7 +75,9 @@ class JIT(AbstractOperator):
         return gather(FAMILY, self.layout, self._line(x.dtype), x, self.seed, self.degree)
 
     def as_matrix(self):
-        return self.mm(jnp.eye(self.n_pre, dtype=self.weight.dtype))
+        if self.n_pre <= self.n_post:
+            return self.mm(jnp.eye(self.n_pre, dtype=self.weight.dtype))
+        return self.mm_t(jnp.eye(self.n_post, dtype=self.weight.dtype)).T
 
     def as_coo(self):
         size, n = xla.blocks(self.layout)
@@ -110,6 +113,10 @@ def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, see
         raise ValueError(f"p: {p!r}; it must be a probability, a number in [0, 1].")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: {seed!r}; it must be a whole number in [0, 2**32).")
+    if n_post > MAX_POST:
+        raise ValueError(
+            f"n_post: {n_post}; it must be at most 2**30. Take parts: ops.Block([[a, b]])."
+        )
     bits, n_blocks = halves(n_post)
     low, below = _binomial(n_blocks << bits, float(p))
     high = low + below.size

@@ -79,6 +79,13 @@ def row_keys(seed: UInt32[Array, "..."], row: Int32[Array, "..."]) -> tuple[Arra
     return tuple(_mix(k0 + _u32(q * GOLDEN)) ^ k1 for q in range(KEYS))
 
 
+def _min(x, y):
+    # Of numbers below 2^31: in words of 32 bits as signed ones, for the TPU compares no others.
+    if x.dtype != jnp.uint32:
+        return lax.min(x, y)
+    return lax.min(x.astype(jnp.int32), y.astype(jnp.int32)).astype(jnp.uint32)
+
+
 def target(keys, k: UInt32[Array, "..."], bits: int, blocks: int, word=jnp.uint32):
     """The column of synapse k, uint32, which may lie fewer than 2^bits beyond the last.
 
@@ -94,7 +101,7 @@ def target(keys, k: UInt32[Array, "..."], bits: int, blocks: int, word=jnp.uint3
         if q % 2:
             step = (hashed.astype(jnp.uint32) * _u32(blocks)) >> 16
             high = high + step.astype(word)
-            high = lax.min(high, (high - word(blocks)) & modulo)  # modulo blocks
+            high = _min(high, (high - word(blocks)) & modulo)  # modulo blocks
         elif bits:
             low = low ^ (hashed >> (16 - bits))
     return (high.astype(jnp.uint32) << bits) | low.astype(jnp.uint32)
@@ -134,7 +141,7 @@ def normal_draw(keys, k: UInt32[Array, "..."]) -> Int32[Array, "..."]:
     return z + ((cube - 3 * t) * 335 >> 12)  # -kappa/24 2^6 2^12
 
 
-def split(weight: Float[Array, "2"], law: Law) -> tuple[Array, Array, Array]:
+def split(weight: Float[Array, "*batch 2"], law: Law) -> tuple[Array, Array, Array]:
     """(a, high, low), with b unit = high + low, each of half the bits of the mantissa."""
     a, b = weight[..., 0], weight[..., 1] * jnp.asarray(law.unit, weight.dtype)
     whole, mask = {4: (jnp.int32, -(1 << 12)), 8: (jnp.int64, -(1 << 27))}[b.dtype.itemsize]
@@ -159,14 +166,14 @@ def row(layout, keys, degree, k: Int32[Array, "..."], word=jnp.uint32):
     """The columns of synapses k of a row, int32, and which of them are there."""
     column = target(keys, k.astype(jnp.uint32), layout.form.bits, layout.form.blocks, word)
     inside = (k < degree) & (column < _u32(layout.n_post))
-    return lax.min(column, _u32(layout.n_post - 1)).astype(jnp.int32), inside
+    return _min(column, _u32(layout.n_post - 1)).astype(jnp.int32), inside
 
 
 def coefficients(layout, w) -> Array | tuple[Array, Array, Array]:
     """The weights' parameters as `weights` takes them; half precision is drawn in single."""
     if layout.form.law is None:
         return w
-    return split(w.astype(jnp.promote_types(w.dtype, jnp.float32)), layout.form.law)
+    return split(w if w.dtype.itemsize >= 4 else w.astype(jnp.float32), layout.form.law)
 
 
 def weights(layout, keys, k: Int32[Array, "..."], coef) -> Array:
@@ -181,5 +188,5 @@ def parts(layout, keys, k: Int32[Array, "..."], terms):
     if law is None:
         return jnp.sum(terms, -1)
     draw = law.draw(keys, k.astype(jnp.uint32)).astype(terms.dtype)
-    draw = draw * jnp.asarray(law.unit, terms.dtype)
+    draw = jnp.broadcast_to(draw * jnp.asarray(law.unit, terms.dtype), terms.shape)
     return jnp.stack([jnp.sum(terms, -1), jnp.sum(terms * draw, -1)], -1)

@@ -32,6 +32,8 @@ class AbstractOperator(eqx.Module):
     n_pre: eqx.AbstractVar[int]
     n_post: eqx.AbstractVar[int]
 
+    __array_ufunc__ = None  # NumPy's arrays leave `array * op` to `__rmul__`
+
     @property
     def dtype(self):
         """The precision of the weights, and so of the result."""

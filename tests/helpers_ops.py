@@ -10,6 +10,8 @@ import numpy as np
 
 from purebrain import ops
 
+from .helpers_jit import synapses as jit_synapses
+
 N_SLOTS = 4  # of the ring that delayed synapses are tested on
 STEP, DT = 6, 0.5  # when their spikes are sent
 
@@ -92,6 +94,20 @@ def fixed_indegree(rng, n_pre, n_post):
     return Case(n_pre, n_post, pre, post, ids.shape, lambda w: ops.FixedIndegree(w, ids, n_pre))
 
 
+def jit(rng, n_pre, n_post):
+    """A random matrix; its synapses as NumPy draws them from the same hash."""
+    seed = int(rng.integers(0, 2**32))
+    pre, post = jit_synapses(seed, 0.4, n_pre, n_post)
+    return Case(
+        n_pre,
+        n_post,
+        pre,
+        post,
+        (),
+        lambda w: ops.jit_homogeneous(w, 0.4, n_pre, n_post, seed=seed),
+    )
+
+
 def _csr(rng, n_post, degrees):
     degrees = degrees * (n_post > 0)
     pre = np.repeat(np.arange(degrees.size), degrees)
@@ -124,7 +140,8 @@ def delayed_csr(rng, n_pre, n_post):
 
 
 SPARSE = (fixed_outdegree, fixed_indegree, csr, csr_unequal, delayed_csr)
-FORMS = {f.__name__: f for f in (dense, one_to_one, all_to_all, no_autapses, *SPARSE)}
+ONE_WEIGHT = ("all_to_all", "no_autapses", "jit")
+FORMS = {f.__name__: f for f in (dense, one_to_one, all_to_all, no_autapses, jit, *SPARSE)}
 # Every form with every kind of weight that it takes.
-FORMS_AND_WEIGHTS = [(form, True) for form in FORMS if form not in ("all_to_all", "no_autapses")]
+FORMS_AND_WEIGHTS = [(form, True) for form in FORMS if form not in ONE_WEIGHT]
 FORMS_AND_WEIGHTS += [(form, False) for form in FORMS if form != "dense"]

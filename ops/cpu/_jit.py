@@ -82,13 +82,13 @@ def scatter(layout, y, s, w, seed, degree):
 
         return slices(add, y)
 
-    if layout.n_pre == 0:
+    if 0 in (layout.n_pre, layout.n_post):
         return y
     return _for_each_event(layout, s, seed, degree, visit, y.reshape(-1)).reshape(y.shape)
 
 
 def gather(layout, w, x, seed, degree):
-    if layout.n_pre == 0 or x.shape[0] == 0:
+    if 0 in (layout.n_pre, *x.shape):
         return jnp.zeros((x.shape[0], layout.n_pre), x.dtype)
     n_blocks = -(-layout.n_pre // BLOCK)
     law = layout.form.law
@@ -101,11 +101,11 @@ def gather(layout, w, x, seed, degree):
             def add(total, keys, k, columns, inside):
                 terms = jnp.where(inside, take(x, columns), jnp.zeros((), x.dtype))
                 if law is not None:
-                    terms = terms * weights(layout, keys, k, coef).astype(x.dtype)
+                    terms = terms * weights(layout, keys, k[None], coef).astype(x.dtype)
                 return total + jnp.sum(terms, -1)
 
             total = slices(add, jnp.zeros(x.shape[0], x.dtype))
-            return lax.dynamic_update_slice(out, total[:, None], (0, n * BLOCK + e))
+            return lax.dynamic_update_slice(out, total[:, None], (jnp.int32(0), n * BLOCK + e))
 
         return _for_each_row(layout, seed, degree, i, jnp.int32(BLOCK), one, out)
 
@@ -126,7 +126,8 @@ def outer(layout, s, x, seed, degree):
         return out.at[b].add(total if value is None else total * value)
 
     out = jnp.zeros((x.shape[0], *layout.synapses), x.dtype)
-    return out if layout.n_pre == 0 else _for_each_event(layout, s, seed, degree, visit, out)
+    empty = 0 in (layout.n_pre, layout.n_post)
+    return out if empty else _for_each_event(layout, s, seed, degree, visit, out)
 
 
 KERNELS = Kernels(scatter, gather, outer)

@@ -42,6 +42,8 @@ def _weights(layout, keys, k, w, dtype):
 
 
 def _loop(layout, visit, carry):
+    if 0 in (layout.n_pre, layout.n_post):
+        return carry
     return lax.fori_loop(jnp.int32(0), jnp.int32(blocks(layout)[1]), visit, carry)
 
 
@@ -66,8 +68,10 @@ def scatter(layout, y, s, w, seed, degree):
 
 
 def _each(one, a, b, w):
-    # Over the batch, whether or not the weights have it too.
-    return jnp.stack([one(a[n], b[n], w[n if w.shape[0] > 1 else 0]) for n in range(a.shape[0])])
+    # Over the batch, one by one; the weights may lack its axis.
+    if w.shape[0] == 1:
+        return lax.map(lambda args: one(*args, w[0]), (a, b))
+    return lax.map(lambda args: one(*args), (a, b, w))
 
 
 def gather(layout, w, x, seed, degree):

@@ -12,4 +12,5 @@ from ._fixed_total_number import fixed_total_number as fixed_total_number
 from ._from_coo import from_coo as from_coo
 from ._from_csr import from_csr as from_csr
 from ._from_csr import from_scipy as from_scipy
+from ._jit import jit as jit
 from ._one_to_one import one_to_one as one_to_one

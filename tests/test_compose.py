@@ -1,0 +1,182 @@
+"""Operators made of operators, and lineax on them, against dense NumPy."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax
+import numpy as np
+import pytest
+
+from purebrain import ops
+
+from .helpers_ops import without_type_checker
+
+
+def csr(rng, n_pre=7, n_post=5, weight=None):
+    m = rng.random((n_pre, n_post)) < 0.5
+    pre, post = np.nonzero(m)
+    indptr = np.append(0, np.cumsum(m.sum(1)))
+    w = rng.normal(size=pre.size) if weight is None else weight
+    return ops.CSR(w, indptr, post, n_post)
+
+
+def operators():
+    """Each with its matrix, made by NumPy from those of the parts."""
+    rng = np.random.default_rng(0)
+    a, b = csr(rng), csr(rng, weight=0.3)
+    c, d = csr(rng, 7, 4), ops.jit_normal(0.0, 1.0, 0.4, 3, 4, seed=1)
+    m, n, k, j = (np.asarray(x.as_matrix()) for x in (a, b, c, d))
+    zero = np.zeros((3, 5))
+    return {
+        "sum": (a + b, m + n),
+        "three": (a + b + a, m + n + m),
+        "scaled": (2.5 * a, 2.5 * m),
+        "scaled right": (b * jnp.float64(-1), -n),
+        "rows": (a[2:6], m[2:6]),
+        "rows and columns": (a[2:, 1:4], m[2:, 1:4]),
+        "negative ends": (a[:-1, -2:], m[:-1, -2:]),
+        "no rows": (a[3:3], m[3:3]),
+        "part of a sum": ((a + b)[1:, :3], (m + n)[1:, :3]),
+        "block": (ops.Block([[a, c], [None, d]]), np.block([[m, k], [zero, j]])),
+        "of compositions": (
+            0.5 * ops.Block([[a, c]])[1:, 2:8] + ops.Block([[b, c]])[1:, 2:8],
+            0.5 * np.block([[m, k]])[1:, 2:8] + np.block([[n, k]])[1:, 2:8],
+        ),
+    }
+
+
+OPERATORS = operators()
+EVENTS = {
+    "float": lambda s: jnp.asarray(s),
+    "bool": lambda s: jnp.asarray(s > 0),
+    "packed": lambda s: ops.pack(jnp.asarray(s > 0)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("kind", EVENTS)
+def test_products_both_ways(name, kind):
+    op, m = OPERATORS[name]
+    rng = np.random.default_rng(1)
+    for n, product, matrix in ((m.shape[0], op.mv, m), (m.shape[1], op.mv_t, m.T)):
+        s = np.where(rng.random(n) < 0.5, rng.random(n), 0.0)
+        dense = s if kind == "float" else (s > 0).astype(float)
+        np.testing.assert_allclose(product(EVENTS[kind](s)), dense @ matrix, rtol=1e-12, atol=1e-12)
+    batch = rng.random((3, m.shape[0])) < 0.5
+    np.testing.assert_allclose(op.mm(jnp.asarray(batch)), batch @ m, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_matrix_and_synapses(name):
+    op, m = OPERATORS[name]
+    assert op.shape == m.shape and op.dtype == m.dtype
+    np.testing.assert_allclose(op.as_matrix(), m, rtol=1e-14, atol=1e-14)
+    pre, post, weight = op.as_coo()
+    from_synapses = np.zeros_like(m)
+    np.add.at(from_synapses, (pre, post), np.broadcast_to(weight, pre.shape))
+    np.testing.assert_allclose(from_synapses, m, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_derivatives_by_every_weight(name):
+    op, m = OPERATORS[name]
+    rng = np.random.default_rng(2)
+    s, x = jnp.asarray(rng.random(m.shape[0])), jnp.asarray(rng.random(m.shape[1]))
+    weights, rest = eqx.partition(op, eqx.is_inexact_array)
+    by_product = jax.grad(lambda w: eqx.combine(w, rest).mv(s) @ x)(weights)
+    by_matrix = jax.grad(lambda w: s @ eqx.combine(w, rest).as_matrix() @ x)(weights)
+    for got, want in zip(jax.tree.leaves(by_product), jax.tree.leaves(by_matrix), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_as_linear_operator_is_the_transposed_matrix(name):
+    op, m = OPERATORS[name]
+    linear = op.as_linear_operator()
+    x = jnp.asarray(np.random.default_rng(3).random(m.shape[1]))
+    np.testing.assert_allclose(linear.as_matrix(), m.T, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(linear.T.mv(x), m @ np.asarray(x), rtol=1e-12, atol=1e-12)
+
+
+def recurrent(kind, n=30):
+    if kind == "csr":
+        rng = np.random.default_rng(0)
+        return csr(rng, n, n, None)
+    if kind == "jit":
+        return ops.jit_normal(0.0, 0.3, 0.3, n, n, seed=2)
+    indices = np.random.default_rng(1).integers(0, n, (n, 9))
+    return ops.FixedOutdegree(0.1, indices, n)
+
+
+@pytest.mark.parametrize("kind", ["csr", "jit", "outdegree"])
+def test_lineax_solves_with_it(kind):
+    """The steady state of a linear rate network: r = r W + x."""
+    op = recurrent(kind)
+    m = np.asarray(op.as_matrix())
+    gain = 0.5 / np.abs(np.linalg.eigvals(m)).max()
+    system = ops.OneToOne(1.0, 30) + (-gain) * op
+    x = jnp.asarray(np.random.default_rng(5).random(30))
+    solver = lineax.GMRES(rtol=1e-12, atol=1e-12, restart=30)
+    rate = lineax.linear_solve(system.as_linear_operator(), x, solver).value
+    np.testing.assert_allclose(rate, np.linalg.solve(np.eye(30) - gain * m.T, x), rtol=1e-8)
+
+    def total(gain):
+        system = ops.OneToOne(1.0, 30) + (-gain) * op
+        return jnp.sum(lineax.linear_solve(system.as_linear_operator(), x, solver).value)
+
+    difference = (total(gain + 1e-6) - total(gain - 1e-6)) / 2e-6
+    np.testing.assert_allclose(jax.grad(total)(gain), difference, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["csr", "jit", "outdegree"])
+def test_spectral_radius_is_that_of_the_eigenvalues(kind):
+    op = recurrent(kind)
+    want = np.abs(np.linalg.eigvals(np.asarray(op.as_matrix()))).max()
+    got = ops.spectral_radius(op, key=jax.random.key(0), n_steps=2000)
+    np.testing.assert_allclose(got, want, rtol=5e-3)
+    scale = jax.grad(lambda f: ops.spectral_radius(f * op, key=jax.random.key(0)))(2.0)
+    np.testing.assert_allclose(scale, ops.spectral_radius(op, key=jax.random.key(0)), rtol=1e-9)
+
+
+def test_spectral_radius_of_a_nilpotent_matrix_is_0():
+    op = ops.CSR(1.0, np.array([0, 1, 2, 2]), np.array([1, 2]), 3)  # 0 -> 1 -> 2
+    assert float(ops.spectral_radius(op, key=jax.random.key(0))) == 0
+
+
+A = csr(np.random.default_rng(0))
+BAD = [
+    (lambda: A + A[1:], ValueError, r"terms: shapes \[\(6, 5\), \(7, 5\)\]"),
+    (lambda: ops.Sum(), ValueError, "terms: shapes"),
+    (lambda: A + 1.0, TypeError, "unsupported operand"),
+    (lambda: A * A, TypeError, "unsupported operand"),
+    (lambda: A * np.ones(5), TypeError, "unsupported operand|must be"),
+    (lambda: A * float("nan"), ValueError, "nan"),
+    (lambda: A[0], IndexError, "slices without stride"),
+    (lambda: A[::2], IndexError, "slices without stride"),
+    (lambda: A[:, :, :], IndexError, "slices without stride"),
+    (lambda: ops.Block([[A, A], [A]]), ValueError, r"blocks: rows of \[1, 2\] blocks"),
+    (lambda: ops.Block([]), ValueError, "blocks: rows of"),
+    (lambda: ops.Block([[A], [None]]), ValueError, "blocks: row 1 has operators of n_pre"),
+    (lambda: ops.Block([[A, A[1:]]]), ValueError, r"row 0 has operators of n_pre \[6, 7\]"),
+    (
+        lambda: ops.Block([[A], [A[:, 1:]]]),
+        ValueError,
+        r"column 0 has operators of n_post \[4, 5\]",
+    ),
+    (lambda: (A + A).mv(jnp.ones(6)), ValueError, r"s: shape \(6,\)"),
+    (lambda: A[1:].mv(jnp.ones(7)), ValueError, r"s: shape \(7,\)"),
+    (lambda: A[1:].mv_t(jnp.ones(7)), ValueError, r"x: shape \(7,\)"),
+    (lambda: ops.Block([[A], [A]]).mv(jnp.ones(7)), ValueError, r"s: shape \(7,\)"),
+    (lambda: ops.spectral_radius(A, key=jax.random.key(0)), ValueError, r"op: shape \(7, 5\)"),
+    (
+        lambda: ops.spectral_radius(recurrent("jit"), key=jax.random.key(0), n_steps=1),
+        ValueError,
+        "n_steps: 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "match"), BAD, ids=[m for *_, m in BAD])
+def test_bad_input(call, error, match):
+    with without_type_checker(), pytest.raises(error, match=match):
+        call()
