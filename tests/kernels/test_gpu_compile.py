@@ -10,7 +10,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import pytest
 
 import purebrain as pb
@@ -211,7 +210,7 @@ def test_value_and_grad_of_a_network(monkeypatch, connect, deterministic):
 @pytest.mark.parametrize("target", ["a100", "b200"])
 @pytest.mark.skipif(TARGET != "h100", reason="one process a GPU")
 def test_other_gpus(target):
-    """All of this file and of the simulator's, compiled for another GPU, in a process of its own."""
+    """This file, and the one of the simulator, for another GPU, in a process of its own."""
     files = [str(Path(__file__).parent / f"test_gpu_{name}.py") for name in ("compile", "ptx")]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", "kernels", *files],
