@@ -28,7 +28,7 @@ def jit(p, weight, *, key) -> "JITRule":
 
         >>> import jax
         >>> op = jit(80 / 4_000_000, 0.6, key=jax.random.key(0))(4_000_000, 4_000_000)
-        >>> round(op.degree.mean())
+        >>> round(float(op.degree.mean()))
         80
     """
     if not isinstance(weight, Normal | Uniform):
