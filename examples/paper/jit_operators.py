@@ -6,7 +6,7 @@ is read before purebrain's operator of the same law is made there to be timed be
 library draws its own matrix: up to 2,000 neurons products are checked against it as the library
 shows it (`error`), and always the number of synapses they see against p (`density`, about 1).
 
-Wang et al. (2024), A differentiable brain simulator, ICLR: figure 3.
+Wang et al. (2024), A differentiable brain simulator, ICLR: figure 3 (N and p are chosen here).
 """
 
 import argparse
@@ -238,7 +238,7 @@ def run(args: argparse.Namespace) -> None:
     args.sizes = args.sizes or ([4_000] if args.quick else [10_000, 100_000, 1_000_000])
     args.probs = args.probs or ([0.01] if args.quick else [0.01, 0.1])
     args.fractions = args.fractions or [0.01]
-    args.laws = args.laws or (["uniform"] if args.quick else list(LAWS))
+    args.laws = args.laws or ["uniform"]
     args.products = args.products or (["s W", "W x"] if args.quick else list(PRODUCTS))
     _bench.check(args, list(METHODS))
     chosen = args.methods or (QUICK if args.quick else METHODS)
@@ -273,6 +273,8 @@ def panels(rows, law, args):
 
 if __name__ == "__main__":
     parser = _bench.options(__doc__ or "")
-    parser.add_argument("--laws", nargs="+", choices=LAWS, help="of the weights")
-    parser.add_argument("--products", nargs="+", choices=PRODUCTS, metavar="P", help="of these")
+    parser.add_argument("--laws", nargs="+", choices=LAWS, help="of the weights (default: uniform)")
+    parser.add_argument(
+        "--products", nargs="+", choices=PRODUCTS, metavar="P", help="some of s W, x W, W s, W x"
+    )
     _cli.main(run, parser)
