@@ -279,7 +279,9 @@ class Threads:
         def put(result):
             self.write(args[0], lanes, result)
 
-        if kind == "pred":
+        if base in ("fma", "add", "sub", "mul") and modifiers[-2:-1] in (["f32"], ["f64"]):
+            self.mixed(base, DTYPES[modifiers[-2]], dtype, args, lanes)
+        elif kind == "pred":
             x, y = (self.predicate(a, lanes) for a in (args[1], args[-1]))
             put({"and": x & y, "or": x | y, "xor": x ^ y, "not": ~x, "mov": x}[base])
         elif base == "ld" and modifiers[0].startswith("param"):
@@ -293,7 +295,7 @@ class Threads:
         elif base == "atom" and "add" in modifiers:
             put(self.memory.add_atomically(self.address(args[1], lanes), value(2)))
         elif base == "mov" and "{" in args[0] + args[1]:
-            self.move_halves(args, lanes)
+            self.move_halves(dtype, args, lanes)
         elif base in ("mov", "cvta"):
             put(value(1))
         elif base == "not":
@@ -331,6 +333,10 @@ class Threads:
             )
             signed = dtype.kind == "i" and base == "shr"
             put(np.where((count >= bits) & (not signed), dtype.type(0), shifted))
+        elif base == "bfe" and kind == "u32":
+            first, length = (value(n).astype(np.uint64) & np.uint64(255) for n in (2, 3))
+            mask = (np.uint64(1) << np.minimum(length, 32)) - np.uint64(1)
+            put(((value(1).astype(np.uint64) >> np.minimum(first, 32)) & mask).astype(dtype))
         elif base == "popc":
             put(np.bitwise_count(value(1)).astype(np.uint32))
         elif base == "clz":
@@ -349,20 +355,30 @@ class Threads:
         else:
             raise NotImplementedError(f"{'.'.join([base, *modifiers])} {', '.join(args)}")
 
-    def move_halves(self, args, lanes):
-        # Two registers of 32 bits to one of 64, or back; `_` is none.
+    def mixed(self, base, wide, narrow, args, lanes):
+        # fma.rn.f32.bf16: factors, or the first term, of less precision than the rest.
+        if base not in ("fma", "add") or wide != np.float32:
+            raise NotImplementedError(f"{base} of {wide} and {narrow}")
+        exact = np.float64
+        first = self.read(args[1], lanes, narrow).astype(exact)
+        if base == "fma":
+            first = first * self.read(args[2], lanes, narrow).astype(exact)
+        self.write(args[0], lanes, (first + self.read(args[-1], lanes, wide)).astype(wide))
+
+    def move_halves(self, dtype, args, lanes):
+        # Two registers of half the bits to one, or back; `_` is none.
         def names(arg):
             return [a.strip() for a in arg.strip("{}").split(",")]
 
-        half = DTYPES["u32"]
+        half, bits = np.dtype(f"u{dtype.itemsize // 2}"), np.uint64(4 * dtype.itemsize)
         if "{" in args[1]:
             low, high = (self.read(a, lanes, half).astype(np.uint64) for a in names(args[1]))
-            self.write(args[0], lanes, low | high << np.uint64(32))
+            self.write(args[0], lanes, (low | high << bits).astype(dtype))
             return
-        whole = self.read(args[1], lanes, DTYPES["u64"])
-        for name, shift in zip(names(args[0]), (0, 32), strict=True):
+        whole = self.read(args[1], lanes, dtype).astype(np.uint64)
+        for name, shift in zip(names(args[0]), (np.uint64(0), bits), strict=True):
             if name != "_":
-                self.write(name, lanes, (whole >> np.uint64(shift)).astype(half))
+                self.write(name, lanes, (whole >> shift).astype(half))
 
     def convert(self, modifiers, args, lanes):
         to, source = DTYPES[modifiers[-2]], DTYPES[modifiers[-1]]
