@@ -238,10 +238,11 @@ def summary(rows: Sequence[dict], keys: Sequence[str]) -> list[dict]:
                 "least_at": {key: least[key] for key in keys if key in least},
             }
         where: dict[str, list[str]] = {}
-        for row in (r for r in mine if "note" in r):
+        for row in (row for row in mine if "note" in row):
             where.setdefault(row["note"], []).append(f"N = {row['n']}, p = {row['p']:g}")
-        line["notes"] = [f"{note} ({'; '.join(at)})" for note, at in where.items()]
-        out.append(line)
+        line["notes"] = [f"{note} ({'; '.join(dict.fromkeys(at))})" for note, at in where.items()]
+        if timed or where:
+            out.append(line)
     return out
 
 
