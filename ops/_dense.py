@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from . import tpu
 from ._check import as_weight, checked_events, checked_values, gather, scatter
 from ._family import Layout, family
 from ._operator import AbstractOperator
 from .cpu import _dense as cpu
 from .xla import _dense as xla
 
-FAMILY = family("dense", xla.KERNELS, cpu=cpu.KERNELS)
+FAMILY = family("dense", xla.KERNELS, cpu=cpu.KERNELS, tpu=tpu.dense)
 
 
 class Dense(AbstractOperator):

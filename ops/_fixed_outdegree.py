@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from . import gpu
+from . import gpu, tpu
 from ._check import (
     as_weight,
     check_ids,
@@ -22,7 +22,13 @@ from ._operator import AbstractOperator
 from .cpu import _fixed_outdegree as cpu
 from .xla import _fixed_outdegree as xla
 
-FAMILY = family("fixed_outdegree", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.fixed_outdegree)
+FAMILY = family(
+    "fixed_outdegree",
+    xla.KERNELS,
+    cpu=cpu.KERNELS,
+    cuda=gpu.fixed_outdegree,
+    tpu=tpu.fixed_outdegree,
+)
 
 
 class FixedOutdegree(AbstractOperator):

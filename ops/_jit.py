@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, UInt32
 
-from . import gpu
+from . import gpu, tpu
 from ._check import (
     as_weight,
     check_size,
@@ -35,7 +35,7 @@ from ._operator import AbstractOperator
 from .cpu import _jit as cpu
 from .xla import _jit as xla
 
-FAMILY = family("jit", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.jit)
+FAMILY = family("jit", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.jit, tpu=tpu.jit)
 MAX_WIDTH = 1024  # synapses of a row visited at once
 
 

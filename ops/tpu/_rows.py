@@ -1,38 +1,36 @@
 """Rows of synapses as the kernels fetch them, for each form of connectivity."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
 
 from .. import _jit_matrix as jit_matrix
+from ._pieces import ZERO
+
+LANES = 128
 
 
 class Form(NamedTuple):
-    """A form of connectivity. Its rows are fetched in pieces of `width` synapses, by one copy an
-    array. `carried` are an event's own entries of the arrays that `carried` lists."""
+    """A form of connectivity. Its rows are fetched in pieces of `width` synapses. `carried` are an
+    event's own entries of the arrays that `carried` lists."""
 
     carried: Callable  # (layout, *structure) -> arrays [n_pre], int32
-    arrays: Callable  # (layout, w, *structure) -> arrays in HBM that rows are fetched from
     width: Callable  # (layout, longest, align, *structure) -> synapses of a piece
+    arrays: Callable  # (layout, width, align, w, *structure) -> arrays in HBM of rows
     span: Callable  # (width, *carried) -> a row's synapses: from, to
-    place: Callable  # (layout, width, first) -> where the piece begins that holds `first`
-    at: Callable  # (array, b, i, place, width) -> where it lies in HBM
+    place: (
+        Callable  # (layout, width, align, first) -> where the piece lies that has synapse `first`
+    )
+    copy: Callable  # (array, b, i, place, width, align, to, semaphore) -> what brings it
     constants: Callable  # (layout, w, *structure) -> int32 [n] that `row` wants
     # (layout, i, constants, *carried) -> (k, pieces) -> targets, weights or None (one), there or
     # None. k are numbers of synapses, `pieces` what the arrays hold of them.
-    row: Callable
-
-
-def _with_weights(layout, w, *indices):
-    return (*indices, w) if layout.synapses else indices
-
-
-def _words(x):
-    return lax.bitcast_convert_type(x, jnp.int32)
+    row: Callable | None  # None: all targets, in order
 
 
 def _none(layout, w, *structure):
@@ -43,39 +41,101 @@ def _stored(layout, i, constants, *carried):
     return lambda k, pieces: (pieces[0], pieces[1] if layout.synapses else None, None)
 
 
+def _copy_row(array, b, i, place, width, align, to, semaphore):
+    if len(array.shape) == 2:
+        return pltpu.make_async_copy(array.at[i], to, semaphore)
+    return pltpu.make_async_copy(array.at[b if array.shape[0] > 1 else ZERO, i], to, semaphore)
+
+
 FIXED_OUTDEGREE = Form(
     carried=lambda layout, targets: (),
-    arrays=_with_weights,
     width=lambda layout, longest, align, targets: targets.shape[1],
-    span=lambda width: (np.int32(0), np.int32(width)),
-    place=lambda layout, width, first: first,
-    at=lambda array, b, i, place, width: array.at[i] if len(array.shape) == 2 else array.at[b, i],
+    arrays=lambda layout, width, align, w, targets: (targets, w) if layout.synapses else (targets,),
+    span=lambda width: (ZERO, np.int32(width)),
+    place=lambda layout, width, align, first: first,
+    copy=_copy_row,
     constants=_none,
     row=_stored,
 )
 
+DENSE = Form(
+    carried=lambda layout: (),
+    width=lambda layout, longest, align: layout.n_post,
+    arrays=lambda layout, width, align, w: (w,),
+    span=FIXED_OUTDEGREE.span,
+    place=FIXED_OUTDEGREE.place,
+    copy=_copy_row,
+    constants=_none,
+    row=None,
+)
+
+
+class _Last(NamedTuple):
+    """An array, and the piece that it ends with, filled up: a copy does not reach beyond."""
+
+    whole: Any
+    last: Any
+
+
+class _Copy(NamedTuple):
+    is_last: Any
+    whole: Callable
+    last: Callable
+
+    def start(self):
+        pl.when(self.is_last)(lambda: self.last().start())
+        pl.when(~self.is_last)(lambda: self.whole().start())
+
+    def wait(self):
+        self.last().wait()  # for as many bytes
+
+
+def _last_place(n, width, align):
+    return max((n - width) // align + 1, 0) * align
+
 
 def _csr_width(layout, longest, align, indptr, indices):
-    # The last piece ends with the arrays, and begins where a copy may begin.
-    longest = min(longest, (-(-layout.form.width // align) + 1) * align)
-    return layout.form.n_synapses - max(layout.form.n_synapses - longest, 0) // align * align
+    # Rows begin up to align - 1 synapses behind where a piece does.
+    return min(longest, -(-(layout.form.width + align - 1) // LANES) * LANES)
 
 
-def _csr_at(array, b, i, place, width):
-    at = pl.ds(pl.multiple_of(place, 8), width)
-    return array.at[at]
+def _csr_arrays(layout, width, align, w, indptr, indices):
+    def split(a):
+        a = a.reshape(-1)
+        last = a[_last_place(a.size, width, align) :]
+        return _Last(a, jnp.pad(last, (0, width - last.size)))
+
+    return (split(indices), split(w)) if layout.synapses else (split(indices),)
+
+
+def _copy_piece(array, b, i, place, width, align, to, semaphore):
+    n = array.whole.shape[0]
+    if n < width:
+        return pltpu.make_async_copy(array.last, to, semaphore)
+    at = pl.ds(pl.multiple_of(place, align), width)
+    return _Copy(
+        place == _last_place(n, width, align),
+        lambda: pltpu.make_async_copy(array.whole.at[at], to, semaphore),
+        lambda: pltpu.make_async_copy(array.last, to, semaphore),
+    )
 
 
 CSR = Form(
     carried=lambda layout, indptr, indices: (indptr[:-1], indptr[1:]),
-    arrays=lambda layout, w, indptr, indices: _with_weights(layout, w[0], indices),
     width=_csr_width,
+    arrays=_csr_arrays,
     span=lambda width, start, stop: (start, stop),
-    place=lambda layout, width, first: jnp.minimum(first, layout.form.n_synapses - width),
-    at=_csr_at,
+    place=lambda layout, width, align, first: jnp.minimum(
+        first, _last_place(layout.form.n_synapses, width, align)
+    ),
+    copy=_copy_piece,
     constants=_none,
     row=_stored,
 )
+
+
+def _words(x):
+    return lax.bitcast_convert_type(x, jnp.int32)
 
 
 def _jit_constants(layout, w, seed, degree):
@@ -100,11 +160,13 @@ def _random(layout, i, constants, degree):
 
 JIT = Form(
     carried=lambda layout, seed, degree: (degree,),
-    arrays=lambda layout, w, seed, degree: (),
-    width=lambda layout, longest, align, seed, degree: longest,
+    width=lambda layout, longest, align, seed, degree: min(
+        longest, -(-max(layout.form.longest, 1) // LANES) * LANES
+    ),
+    arrays=lambda layout, width, align, w, seed, degree: (),
     span=lambda width, degree: (jnp.zeros_like(degree), degree),
-    place=lambda layout, width, first: first,
-    at=lambda array, b, i, place, width: None,
+    place=FIXED_OUTDEGREE.place,
+    copy=_copy_row,
     constants=_jit_constants,
     row=_random,
 )

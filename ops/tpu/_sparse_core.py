@@ -8,6 +8,7 @@ the accumulators hold.
 """
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -18,16 +19,49 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas import tpu_sc as plsc
 
+from ._pieces import ZERO, count, for_each_piece, loop
+from ._rows import JIT
+
+ALIGN = 8  # of the places in HBM where a copy may begin
 LISTED = 2048  # neurons of a share listed at once
 STREAM = 128  # indices of one stream
-ALIGN = 8  # of the places where a copy may begin
+OVERHEAD = 2048  # words of a subcore that are not ours
 
 
-class Machine(NamedTuple):
-    """What is not the same in the interpreter, which lacks the gather and scatter instructions."""
+def _up(n, multiple):
+    return -(-n // multiple) * multiple
 
+
+class Plan(NamedTuple):
+    """The sizes of a launch, and how a subcore of this kind reads, writes and adds.
+
+    The interpreter lacks the instructions that gather, scatter and compress.
+    """
+
+    cores: int
+    subcores: int
     lanes: int
+    listed: int  # neurons of a share listed at once
+    share: int  # neurons of a subcore
+    width: int  # synapses of a piece
+    n_targets: int  # of all rows of the batch
+    private: bool
+    depth: int
     interpret: bool
+
+    @property
+    def workers(self):
+        return self.cores * self.subcores
+
+    @property
+    def part(self):
+        """Of the accumulator, what one subcore clears and writes out. Behind the targets lie places
+        for what is not there, one a lane."""
+        return _up(-(-(self.n_targets + self.lanes) // self.subcores), STREAM)
+
+    @property
+    def size(self):
+        return self.part * self.subcores
 
     def iota(self):
         return lax.iota(jnp.int32, self.lanes)
@@ -66,222 +100,256 @@ class Machine(NamedTuple):
             return jnp.sum(there, dtype=jnp.int32)
         return plsc.all_reduce_population_count(there)[0]
 
+    def push(self, source, to, semaphore):
+        # Newer versions wait for these copies without one.
+        newer = hasattr(plsc, "SparseCorePushStreamWarning") and not self.interpret
+        copy = pltpu.make_async_copy(source, to, None if newer else semaphore)
+        copy.start()
+        copy.wait()
 
-def _loop(n, visit):
-    # Not pl.loop, whose counter has 64 bits where JAX has.
-    lax.fori_loop(np.int32(0), n, lambda m, _: visit(m), None)
+    def barrier(self):
+        if not self.interpret:  # which runs one subcore only
+            plsc.subcore_barrier()
 
 
-def _shares(a, workers, total):
-    a = jnp.pad(a.reshape(-1), (0, workers * total - a.size))
-    return a.reshape(total, workers).T.reshape(-1)
-
-
-def scatter(form, layout, tuning, info, s, w, *structure):
-    """The sums [B, n_post] for float `s` [B, n_pre]."""
-    mesh = plsc.VectorSubcoreMesh(
-        core_axis_name="core",
-        subcore_axis_name="subcore",
-        num_cores=info.num_cores,
-        num_subcores=info.num_subcores,
+def _plan(form, layout, tuning, info, batch, *structure) -> Plan:
+    workers, n = info.num_cores * info.num_subcores, batch * layout.n_pre
+    listed = min(_up(-(-n // workers), STREAM), LISTED)
+    return Plan(
+        cores=info.num_cores,
+        subcores=info.num_subcores,
+        lanes=info.num_lanes,
+        listed=listed,
+        share=_up(-(-n // workers), listed),
+        width=form.width(layout, tuning.width, ALIGN, *structure),
+        n_targets=batch * layout.n_post,
+        private=batch * layout.n_post <= tuning.private,
+        depth=tuning.in_flight,
+        interpret=bool(tuning.interpret),
     )
-    lanes, ns, batch = info.num_lanes, info.num_subcores, s.shape[0]
-    workers = info.num_cores * ns
-    machine, alone = Machine(lanes, tuning.interpret), tuning.interpret and workers == 1
-    f32, i32, vmem, zero = jnp.float32, np.int32, pltpu.VMEM, np.int32(0)
 
-    arrays = form.arrays(layout, w, *structure)
-    width = form.width(layout, tuning.width, ALIGN, *structure)
-    n_blocks = -(-width // STREAM)
-    depth = tuning.in_flight
 
+def _bytes(form, layout, plan, *structure):
+    """What a core's memory must hold: its subcores' scratch, and what they share."""
+    columns = 1 + len(form.carried(layout, *structure))
+    arrays = 1 + bool(layout.synapses) if form.row is not JIT.row else 0
+    words = (2 * columns + 1) * _up(plan.listed + plan.lanes, STREAM)
+    words += arrays * plan.depth * _up(plan.width, STREAM) + OVERHEAD
+    words += plan.size if plan.private else 2 * _up(plan.width, STREAM)
+    return 4 * (plan.subcores * words + (0 if plan.private else plan.size))
+
+
+def launcher(form, layout, tuning, info, batch, *structure):
+    """(`scatter` as a function of (s, w), None), or (None, why not). `info`: a `SparseCoreInfo`.
+
+    Rows of the batch whose targets do not fit together go one after the other.
+    """
+    if tuning.interpret:  # which runs one subcore only
+        info = dataclasses.replace(info, num_cores=1, num_subcores=1)
+        limit = math.inf
+    else:
+        limit = info.num_subcores * info.vmem_capacity_bytes
+    divisors = (n for n in range(batch, 0, -1) if batch % n == 0)
+    for n in divisors:
+        plan = _plan(form, layout, tuning, info, n, *structure)
+        needed = _bytes(form, layout, plan, *structure)
+        if needed <= limit:
+            break
+    else:
+        return None, (
+            f"n_post: {layout.n_post}, in rows of {plan.width} synapses, needs {needed >> 10} KiB "
+            f"of the memory of a SparseCore, which has {limit >> 10} KiB"
+        )
+
+    def launch(s, w):
+        if n == batch:
+            return scatter(form, layout, plan, s, w, *structure)
+
+        def group(s, w):
+            return scatter(form, layout, plan, s, w, *structure)
+
+        s = s.reshape(batch // n, n, -1)
+        if w.shape[0] == 1:
+            sums = lax.map(lambda s: group(s, w), s)
+        else:
+            sums = lax.map(lambda a: group(*a), (s, w.reshape(batch // n, n, *w.shape[1:])))
+        return sums.reshape(batch, -1)
+
+    return launch, None
+
+
+def _shares(plan, a):
+    a = jnp.pad(a.reshape(-1), (0, plan.workers * plan.share - a.size))
+    return a.reshape(plan.share, plan.workers).T.reshape(-1)
+
+
+def _list_events(form, plan, worker, m, columns, refs):
+    """Lists the events of the m-th part of the worker's share; (events, pieces)."""
+    first = m * plan.listed
+    for column, ref in zip(columns, refs["given"], strict=True):
+        at = pl.multiple_of(worker * plan.share + first, STREAM)
+        pltpu.sync_copy(column.at[pl.ds(at, plan.listed)], ref)
+
+    def visit(v, state):
+        n_events, n_pieces = state
+        at = pl.ds(v * plan.lanes, plan.lanes)
+        value, *carried = (ref[at] for ref in refs["given"])
+        n = (first + v * plan.lanes + plan.iota()) * plan.workers + worker
+        pieces = count(*form.span(plan.width, *carried), plan.width, ALIGN)
+        there = (value != 0) & (pieces > 0)
+        for ref, x in zip(refs["lists"], (n, value, *carried), strict=True):
+            plan.append(ref, n_events, x, there)
+        return n_events + plan.count(there), n_pieces + jnp.where(there, pieces, ZERO)
+
+    state = (ZERO, jnp.zeros(plan.lanes, jnp.int32))
+    n_events, n_pieces = lax.fori_loop(ZERO, np.int32(plan.listed // plan.lanes), visit, state)
+    return n_events, jnp.sum(n_pieces, dtype=jnp.int32)
+
+
+def _add(plan, vector, used, refs):
+    """Adds the first `used` synapses of a piece; `vector(m)` is its m-th: (targets, x, there)."""
+    out, lanes = refs["out"], plan.lanes
+    if plan.private:
+        n = lax.div(used + (lanes - 1), np.int32(lanes))
+        return loop(n, lambda m: plan.add(out, *vector(m)))
+
+    def stream(m):
+        values, targets = refs["values"], refs["targets"]
+        return values.at[m], out, targets.at[m], refs["streamed"]
+
+    def begin(m):
+        def fill(v):
+            target, x, there = vector(m * (STREAM // lanes) + v)
+            at = m, pl.ds(v * lanes, lanes)
+            refs["targets"][at] = jnp.where(there, target, plan.n_targets + plan.iota())
+            refs["values"][at] = jnp.where(there, x, jnp.zeros((), x.dtype))
+
+        loop(np.int32(STREAM // lanes), fill)
+        plan.begin_stream(*stream(m))
+
+    n = lax.div(used + (STREAM - 1), np.int32(STREAM))
+    loop(n, begin)
+    return loop(n, lambda m: plan.end_stream(*stream(m)))
+
+
+def _serve(form, layout, plan, worker, columns, words, arrays, refs):
+    """Adds the rows of the worker's events."""
+    batched = plan.n_targets > layout.n_post
+
+    def split(n):
+        n_pre = np.int32(layout.n_pre)
+        return (lax.div(n, n_pre), lax.rem(n, n_pre)) if batched else (ZERO, n)
+
+    def event(e):
+        n, value, *carried = (plan.read(ref, e) for ref in refs["lists"])
+        return n, value, carried
+
+    def span(e):
+        return form.span(plan.width, *(c[0] for c in event(e)[2]))
+
+    def copies(slot, e, first):
+        b, i = split(event(e)[0][0])
+        place = form.place(layout, plan.width, ALIGN, first)
+        for array, ref in zip(arrays, refs["rows"], strict=True):
+            to, semaphore = ref.at[slot], refs["fetched"].at[slot]
+            yield form.copy(array, b, i, place, plan.width, ALIGN, to, semaphore)
+
+    def add(slot, e, first):
+        n, value, carried = event(e)
+        b, i = split(n)
+        constants = [refs["words"][pl.ds(m * STREAM, plan.lanes)] for m in range(words)]
+        row = form.row(layout, i, constants, *carried)
+        start, stop = form.span(plan.width, *carried)
+        start, stop = jnp.maximum(start, first), jnp.minimum(stop, first + plan.width)
+        place = form.place(layout, plan.width, ALIGN, first)
+
+        def vector(m):
+            k = m * plan.lanes + plan.iota()
+            at = jnp.minimum(k, plan.width - 1)
+            pieces = [plan.read(ref, slot, at) for ref in refs["rows"]]
+            target, weight, there = row(place + k, pieces)
+            inside = (place + k >= start) & (place + k < stop)
+            there = inside if there is None else inside & there
+            x = value if weight is None else value * weight
+            return target + b * layout.n_post, x, there
+
+        _add(plan, vector, jnp.broadcast_to(stop, (plan.lanes,))[0] - place, refs)
+
+    def part(m):
+        n = _list_events(form, plan, worker, m, columns, refs)
+        for_each_piece(n, plan.depth, plan.width, ALIGN, span, copies, add)
+
+    loop(np.int32(plan.share // plan.listed), part)
+
+
+def _dtype(array):
+    return jax.tree.leaves(array)[0].dtype
+
+
+def scatter(form, layout, plan, s, w, *structure):
+    """The sums [B, n_post] for float `s` [B, n_pre]."""
+    batch = s.shape[0]
+    arrays = form.arrays(layout, plan.width, ALIGN, w, *structure)
     words = form.constants(layout, w, *structure)
-    n_words = words.size * STREAM
-    words = jnp.repeat(words, STREAM)
-
-    n_targets = batch * layout.n_post
-    private = n_targets <= tuning.private
-    # Behind the targets lie places for what is not there, one a lane.
-    part = -(-(n_targets + lanes) // (ns * STREAM)) * STREAM
-    size = part * ns
-
     columns = (s, *(jnp.tile(c, batch) for c in form.carried(layout, *structure)))
-    listed = min(-(-s.size // (workers * STREAM)) * STREAM, LISTED)
-    total = -(-s.size // (workers * listed)) * listed  # neurons of a share
-    columns = tuple(_shares(c, workers, total) for c in columns)
+    columns = tuple(_shares(plan, c) for c in columns)
+    f32, i32, vmem = jnp.float32, jnp.int32, pltpu.VMEM
 
-    def body(columns, words, arrays, zeros, result, refs):
+    def kernel(columns, constants, arrays, zeros, result, refs):
+        core, sub = lax.axis_index("core"), lax.axis_index("subcore")
+        worker = core * plan.subcores + sub
+        out = refs["out"]
+        pltpu.sync_copy(constants, refs["words"])
 
-        core, sub = map(lax.axis_index, ("core", "subcore"))
-        worker = core * ns + sub
-        out, own = refs["out"], pl.ds(pl.multiple_of(sub * part, STREAM), part)
+        def serve():
+            _serve(form, layout, plan, worker, columns, words.size, arrays, refs)
 
-        def push(source, to):
-            # Newer versions track these copies by themselves.
-            newer = hasattr(plsc, "SparseCorePushStreamWarning") and not tuning.interpret
-            copy = pltpu.make_async_copy(source, to, *([] if newer else [refs["streamed"]]))
-            copy.start()
-            copy.wait()
+        def clear(m):
+            out[pl.ds(m * plan.lanes, plan.lanes)] = jnp.zeros(plan.lanes, f32)
 
-        def split(n):
-            return (zero, n) if batch == 1 else (lax.div(n, i32(layout.n_pre)), lax.rem(n, i32(layout.n_pre)))
+        if plan.private:
+            loop(np.int32(plan.size // plan.lanes), clear)
+            serve()
+            to = pl.ds(pl.multiple_of(worker * plan.size, STREAM), plan.size)
+            plan.push(out, result.at[to], refs["streamed"])
+            return
+        own = pl.ds(pl.multiple_of(sub * plan.part, STREAM), plan.part)
+        to = pl.ds(pl.multiple_of(worker * plan.part, STREAM), plan.part)
+        pltpu.sync_copy(zeros, out.at[own])
+        plan.barrier()
+        serve()
+        plan.barrier()
+        pltpu.sync_copy(out.at[own], result.at[to])
 
-        def event(e):
-            """Of event e of the list: (n, value, carried), as vectors."""
-            n, value, *carried = (machine.read(ref, e) for ref in refs["lists"])
-            return n, value, carried
-
-        def begin(span):
-            return lax.div(span[0], i32(ALIGN)) * ALIGN
-
-        def span(e):
-            return form.span(width, *(c[0] for c in event(e)[2]))
-
-        def after(e, first):
-            more = first + width < span(e)[1]
-            return (
-                jnp.where(more, e, e + 1),
-                jnp.where(more, first + width, begin(span(e + 1))),
-            )
-
-        def copies(slot, e, first):
-            b, i = split(event(e)[0][0])
-            b = b if w.shape[0] > 1 else zero
-            return [
-                pltpu.make_async_copy(
-                    form.at(array, b, i, form.place(layout, width, first), width), row.at[slot], refs["sem"].at[slot]
-                )
-                for array, row in zip(arrays, refs["rows"], strict=True)
-            ]
-
-        def add(slot, e, first):
-            n, value, carried = event(e)
-            b, i = split(n)
-            constants = [refs["words"][pl.ds(m, lanes)] for m in range(0, n_words, STREAM)]
-            row = form.row(layout, i, constants, *carried)
-            start, stop = form.span(width, *carried)
-            start, stop = jnp.maximum(start, first), jnp.minimum(stop, first + width)
-            place = form.place(layout, width, first)
-
-            def vector(m):
-                k = m * lanes + machine.iota()
-                held = jnp.minimum(k, width - 1)
-                k = k + place
-                target, weight, there = row(k, [machine.read(r, slot, held) for r in refs["rows"]])
-                inside = (k >= start) & (k < stop)
-                there = inside if there is None else inside & there
-                return target + b * layout.n_post, value if weight is None else value * weight, there
-
-            used = jnp.broadcast_to(stop, (lanes,))[0] - place
-            if private:
-                _loop(lax.div(used + (lanes - 1), i32(lanes)), lambda m: machine.add(out, *vector(m)))
-                return
-
-            def stream(m):
-                def fill(v):
-                    target, x, there = vector(m * (STREAM // lanes) + v)
-                    at = m, pl.ds(v * lanes, lanes)
-                    refs["targets"][at] = jnp.where(there, target, n_targets + machine.iota())
-                    refs["values"][at] = jnp.where(there, x, jnp.zeros((), x.dtype))
-
-                _loop(i32(STREAM // lanes), fill)
-                machine.begin_stream(refs["values"].at[m], out, refs["targets"].at[m], refs["streamed"])
-
-            used = lax.div(used + (STREAM - 1), i32(STREAM))
-            _loop(used, stream)
-            _loop(used, lambda m: machine.end_stream(refs["values"].at[m], out, refs["targets"].at[m], refs["streamed"]))
-
-        def lists(m):
-            """Lists the events of the m-th part of the share; (events, pieces)."""
-            first = m * listed
-            for c, ref in zip(columns, refs["given"], strict=True):
-                at = pl.multiple_of(worker * total + first, STREAM)
-                pltpu.sync_copy(c.at[pl.ds(at, listed)], ref)
-
-            def visit(v, state):
-                n_events, n_pieces = state
-                at = pl.ds(v * lanes, lanes)
-                value, *carried = (ref[at] for ref in refs["given"])
-                n = (first + v * lanes + machine.iota()) * workers + worker
-                start, stop = form.span(width, *carried)
-                there = (value != 0) & (stop > start)
-                for ref, x in zip(refs["lists"], (n, value, *carried), strict=True):
-                    machine.append(ref, n_events, x, there)
-                pieces = lax.div(stop - begin((start, stop)) + (width - 1), i32(width))
-                pieces = jnp.where(there, pieces, zero)
-                return n_events + machine.count(there), n_pieces + pieces
-
-            n = np.int32(listed // lanes)
-            n_events, n_pieces = lax.fori_loop(zero, n, visit, (zero, jnp.zeros(lanes, i32)))
-            return jnp.sum(n_pieces, dtype=i32)
-
-        def serve(m):
-            n = lists(m)
-            one = (zero, begin(span(zero)))
-            ahead = one
-            for slot in range(depth if arrays else 0):
-                @pl.when(slot < n)
-                def _(slot=slot, ahead=ahead):
-                    for copy in copies(slot, *ahead):
-                        copy.start()
-                ahead = after(*ahead)
-
-            def visit(p, state):
-                one, ahead = state
-                slot = lax.rem(p, i32(depth))
-                for copy in copies(slot, *one):
-                    copy.wait()
-                add(slot, *one)
-                if not arrays:
-                    return after(*one), ahead
-
-                @pl.when(p + depth < n)
-                def _():
-                    for copy in copies(slot, *ahead):
-                        copy.start()
-
-                return after(*one), after(*ahead)
-
-            lax.fori_loop(zero, n, visit, (one, ahead))
-
-        pltpu.sync_copy(words, refs["words"])
-        if private:
-            _loop(i32(size // lanes), lambda m: out.__setitem__(pl.ds(m * lanes, lanes), jnp.zeros(lanes, f32)))
-        else:
-            pltpu.sync_copy(zeros, out.at[own])
-            if not alone:
-                plsc.subcore_barrier()
-        _loop(i32(total // listed), serve)
-        if private:
-            push(out, result.at[pl.ds(pl.multiple_of(worker * size, STREAM), size)])
-        else:
-            if not alone:
-                plsc.subcore_barrier()
-            at = pl.multiple_of(worker * part, STREAM)
-            push(out.at[own], result.at[pl.ds(at, part)])
-
+    streams = (1, 1) if plan.private else (-(-plan.width // STREAM), STREAM)
     scratch = {
-        "given": [vmem((listed,), c.dtype) for c in columns],
-        "lists": [vmem((listed + lanes,), d) for d in (i32, *(c.dtype for c in columns))],
-        "rows": [vmem((depth, width), a.dtype) for a in arrays],
-        "words": vmem((n_words,), i32),
-        "out": vmem((size,), f32) if private else pltpu.VMEM_SHARED((size,), f32),
-        "targets": vmem((n_blocks, STREAM), i32),
-        "values": vmem((n_blocks, STREAM), f32),
-        "sem": pltpu.SemaphoreType.DMA((depth,)),
+        "given": [vmem((plan.listed,), c.dtype) for c in columns],
+        "lists": [vmem((plan.listed + plan.lanes,), a.dtype) for a in (words, *columns)],
+        "rows": [vmem((plan.depth, plan.width), _dtype(a)) for a in arrays],
+        "words": vmem((words.size * STREAM,), i32),
+        "out": (vmem if plan.private else pltpu.VMEM_SHARED)((plan.size,), f32),
+        "targets": vmem(streams, i32),
+        "values": vmem(streams, f32),
+        "fetched": pltpu.SemaphoreType.DMA((plan.depth,)),
         "streamed": pltpu.SemaphoreType.DMA(()),
     }
-    copies = workers if private else info.num_cores
+    copies = plan.workers if plan.private else plan.cores
     options = {"use_tc_tiling_on_sc": True, "needs_layout_passes": False}
     known = {field.name for field in dataclasses.fields(pltpu.CompilerParams)}
-    kernel = pl.kernel(
-        lambda *args, refs: body(*args, refs),
-        jax.ShapeDtypeStruct((copies * size,), f32),
-        mesh=mesh,
+    launch = pl.kernel(
+        kernel,
+        jax.ShapeDtypeStruct((copies * plan.size,), f32),
+        mesh=plsc.VectorSubcoreMesh(
+            core_axis_name="core",
+            subcore_axis_name="subcore",
+            num_cores=plan.cores,
+            num_subcores=plan.subcores,
+        ),
         scratch_types={"refs": scratch},
         compiler_params=pltpu.CompilerParams(**{k: v for k, v in options.items() if k in known}),
-        interpret=pltpu.InterpretParams() if tuning.interpret else False,
-        name=f"purebrain_scatter_{'private' if private else 'shared'}",
+        interpret=pltpu.InterpretParams(detect_races=True) if plan.interpret else False,
+        name=f"purebrain_scatter_{'private' if plan.private else 'shared'}",
     )
-    sums = kernel(columns, words, arrays, jnp.zeros(part, f32))
-    return jnp.sum(sums.reshape(copies, size), 0)[:n_targets].reshape(batch, layout.n_post)
+    zeros = jnp.zeros(plan.part, f32)
+    sums = launch(columns, jnp.repeat(words, STREAM), arrays, zeros).reshape(copies, plan.size)
+    return jnp.sum(sums[:, : plan.n_targets], 0).reshape(batch, layout.n_post)

@@ -13,7 +13,7 @@ class Tuning:
     - `width`: synapses of a CSR row fetched at once, at most.
     - `private`: SparseCore: up to this many targets of all rows of a batch, each subcore adds into
       an accumulator of its own; above, all subcores of a core stream into one.
-    - `block`: TensorCore: synapses of a one-hot matrix product, at most 128 times this many targets.
+    - `block`: TensorCore: rows of 128 targets that one matrix product adds to.
     - `dense_share`: a dense matrix is read by rows while this share of the neurons spikes at most,
       and multiplied above.
     - `interpret`: run by Pallas' interpreter on any machine: for tests.

@@ -1,0 +1,99 @@
+"""Which kernels a TPU gets; Pallas is imported only where a kernel is lowered for one."""
+
+import warnings
+from functools import partial
+from importlib import import_module
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .._family import Kernels
+from .._spikes import as_floats
+from ..xla import _csr as xla_csr
+from ..xla import _dense as xla_dense
+from ..xla import _fixed_outdegree as xla_fixed_outdegree
+from ..xla import _jit as xla_jit
+from ._tuning import Tuning
+
+
+def _tuning(layout) -> Tuning:
+    return layout.tuning if isinstance(layout.tuning, Tuning) else Tuning()
+
+
+def _launcher(form: str, layout, batch: int, structure):
+    """The kernel for a batch of this size, as a function of (s, w), or None where there is none.
+
+    Which TPU is lowered for, and so with which cores, is known by its abstract mesh or else the
+    default device.
+    """
+    tpu = import_module("jax.experimental.pallas.tpu")
+    try:
+        info = tpu.get_tpu_info()
+    except ValueError:
+        why = "TPU: which one is not known here (an export?), nor then which of its cores to use"
+    else:
+        rows = getattr(import_module("._rows", __package__), form)
+        sparse = info.sparse_core is not None and rows.row is not None
+        name, info = ("_sparse_core", info.sparse_core) if sparse else ("_tensor_core", info)
+        core = import_module(f".{name}", __package__)
+        launch, why = core.launcher(rows, layout, _tuning(layout), info, batch, *structure)
+        if launch is not None:
+            return launch
+    warnings.warn(
+        f"{why}: without an event kernel every synapse is visited in every step, spikes or not.",
+        stacklevel=2,
+    )
+    return None
+
+
+def _scatter(form: str, fallback: Kernels, layout, y, s, w, *structure):
+    # A weight of one number goes behind the sum; rows of several examples' weights are fetched
+    # where they lie, but not slices of a list, nor parameters.
+    together = not layout.synapses or w.shape[0] == 1 or form in ("DENSE", "FIXED_OUTDEGREE")
+    launch = None
+    if y.dtype == jnp.float32 and all(a.size for a in (y, s, w, *structure)):
+        launch = _launcher(form, layout, y.shape[0] if together else 1, structure)
+    if launch is None:
+        return fallback.scatter(layout, y, s, w, *structure)
+    s = as_floats(layout, s, y.dtype)
+    if not layout.synapses:
+        return y + w[:, None] * launch(s, w)
+    if together:
+        return y + launch(s, w)
+    return y + lax.map(lambda example: launch(*(a[None] for a in example))[0], (s, w))
+
+
+def _kernels(form: str, fallback: Kernels) -> Kernels:
+    return Kernels(partial(_scatter, form, fallback), fallback.gather, fallback.outer)
+
+
+def _precise(kernel):
+    # A TPU multiplies floats as bfloat16 unless told otherwise.
+    def precise(*args):
+        with jax.default_matmul_precision("highest"):
+            return kernel(*args)
+
+    return precise
+
+
+def _scatter_dense(layout, y, s, w):
+    """By rows where few neurons spike, else by a matrix product."""
+    fallback = Kernels(*map(_precise, xla_dense.KERNELS))
+    spikes = as_floats(layout, s, y.dtype)
+    limit = int(_tuning(layout).dense_share * spikes.size)
+    events = jnp.sum(spikes != 0, dtype=jnp.int32)
+    return lax.cond(
+        events <= limit,
+        partial(_scatter, "DENSE", fallback, layout),
+        partial(fallback.scatter, layout),
+        y,
+        s,
+        w,
+    )
+
+
+csr = _kernels("CSR", xla_csr.KERNELS)
+dense = Kernels(_scatter_dense, _precise(xla_dense.gather), xla_dense.outer)
+fixed_outdegree = _kernels("FIXED_OUTDEGREE", xla_fixed_outdegree.KERNELS)
+jit = _kernels("JIT", xla_jit.KERNELS)
