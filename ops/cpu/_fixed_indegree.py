@@ -9,9 +9,9 @@ from ..xla import _fixed_indegree as xla
 from ._csr import kernels
 from ._events import take
 
-# A synapse of an event's costs about as much as this many in the sum over all (measured at 10,000
-# targets of 100 sources, one core).
-EVENT_COST = 4
+# A synapse of an event's costs about as much as this many in the sum over all: where they share a
+# weight, and where each has one (measured at 10,000 targets of 100 sources, one core).
+SHARED_COST, OWN_COST = 4, 6
 
 
 def _targets(layout, p, order):
@@ -35,7 +35,8 @@ def scatter(layout, y, s, w, sources, indptr, order):
 
     words = s if s.dtype == jnp.uint32 else pack_bits(s != 0)
     events = jnp.sum(lax.population_count(words).astype(jnp.int32))
-    limit = layout.n_pre * s.shape[0] // EVENT_COST
+    cost = OWN_COST if layout.synapses else SHARED_COST
+    limit = layout.n_pre * s.shape[0] // cost
     return lax.cond(events <= limit, by_events, by_targets, y)
 
 
