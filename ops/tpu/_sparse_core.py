@@ -66,10 +66,12 @@ class Plan(NamedTuple):
     def iota(self):
         return lax.iota(jnp.int32, self.lanes)
 
-    def read(self, ref, *index):
-        """ref[index] for vectors (or numbers) of indices, a vector."""
-        index = [jnp.broadcast_to(i, (self.lanes,)) for i in index]
-        return ref[...][tuple(index)] if self.interpret else plsc.load_gather(ref, index)
+    def read(self, ref, index, *slot):
+        """ref[*slot, index] for a vector of indices, or a number: a vector."""
+        if self.interpret:
+            return ref[slot or ...][jnp.broadcast_to(index, (self.lanes,))]
+        index = [jnp.broadcast_to(i, (self.lanes,)) for i in (*slot, index)]
+        return plsc.load_gather(ref, index)
 
     def add(self, ref, index, x, there):
         if self.interpret:
@@ -266,7 +268,7 @@ def _serve(form, layout, plan, worker, columns, words, arrays, refs):
         def vector(m):
             k = m * plan.lanes + plan.iota()
             at = jnp.minimum(k, plan.width - 1)
-            pieces = [plan.read(ref, slot, at) for ref in refs["rows"]]
+            pieces = [plan.read(ref, at, slot) for ref in refs["rows"]]
             target, weight, there = row(place + k, pieces)
             inside = (place + k >= start) & (place + k < stop)
             there = inside if there is None else inside & there
