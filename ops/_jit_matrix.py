@@ -187,6 +187,7 @@ def parts(layout, keys, k: Int32[Array, "..."], terms):
     law = layout.form.law
     if law is None:
         return jnp.sum(terms, -1)
-    draw = law.draw(keys, k.astype(jnp.uint32)).astype(terms.dtype)
-    draw = jnp.broadcast_to(draw * jnp.asarray(law.unit, terms.dtype), terms.shape)
+    wide = terms.dtype if terms.dtype.itemsize >= 4 else jnp.float32  # float16 ends at 2^16
+    draw = law.draw(keys, k.astype(jnp.uint32)).astype(wide) * jnp.asarray(law.unit, wide)
+    draw = jnp.broadcast_to(draw.astype(terms.dtype), terms.shape)
     return jnp.stack([jnp.sum(terms, -1), jnp.sum(terms * draw, -1)], -1)

@@ -124,9 +124,9 @@ def csr(rng, n_pre, n_post):
 
 
 def csr_unequal(rng, n_pre, n_post):
-    """One row of 20 among rows of 0 to 3: rows are visited in slices."""
+    """One row of 300 among rows of 0 to 3: rows are visited in slices."""
     degrees = rng.integers(0, 4, n_pre)
-    degrees[: n_pre > 2] = 20
+    degrees[: n_pre > 2] = 300
     return _csr(rng, n_post, degrees)
 
 

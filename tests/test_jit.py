@@ -203,6 +203,18 @@ def test_derivatives_by_the_weights_parameters(law, batch):
     np.testing.assert_allclose(np.ravel(line), want, rtol=1e-12)
 
 
+@pytest.mark.parametrize("law", LAWS)
+def test_derivatives_in_half_precision(law):
+    op = LAWS[law]()
+    s = jnp.asarray(np.random.default_rng(0).random(60) < 0.3)
+
+    def gradient(op):
+        return jax.grad(lambda w: jnp.sum(eqx.tree_at(lambda op: op.weight, op, w).mv(s)))(op.weight)
+
+    half = gradient(pb.cast(op, jnp.float16))
+    np.testing.assert_allclose(half, gradient(op), rtol=5e-3)
+
+
 def test_low_high_mean_and_sd_have_derivatives_through_their_constructors():
     def total(low, high):
         return jnp.sum(uniform(low=low, high=high).as_matrix())
