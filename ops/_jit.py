@@ -90,8 +90,9 @@ class JIT(AbstractOperator):
             each = jnp.broadcast_to(weights(self.layout, keys, k, w), columns.shape)
             return i, columns, inside, each
 
-        pre, post, weight = [], [], []
-        for b in range(n):
+        ids = np.zeros(0, np.int32)
+        pre, post, weight = [ids], [ids], [np.zeros(0, self.weight.dtype)]
+        for b in range(n if self.n_post else 0):
             i, columns, inside, value = map(np.asarray, block(jnp.int32(b)))
             pre.append(np.broadcast_to(i[:, None], inside.shape)[inside])
             post.append(columns[inside])
@@ -120,10 +121,11 @@ def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, see
     bits, n_blocks = halves(n_post)
     low, below = _binomial(n_blocks << bits, float(p))
     high = low + below.size
-    word = jnp.uint32(seed)
     with jax.ensure_compile_time_eval():
+        word = jnp.uint32(seed)
         drawn = degree_bits(row_keys(word, jnp.arange(n_pre, dtype=jnp.int32)))
-    degree = low + np.searchsorted(below, np.asarray(drawn).astype(np.uint64), side="right")
+        drawn = np.asarray(drawn).astype(np.uint64)
+    degree = low + np.searchsorted(below, drawn, side="right")
     # A row at once, for a loop over its slices costs more than what is left empty of the longest.
     n_slices = max(-(-high // MAX_WIDTH), 1)
     width = max(-(-high // n_slices), 1)

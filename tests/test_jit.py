@@ -1,6 +1,5 @@
 """Random matrices that are never stored: what they are, how random, that all ways agree."""
 
-import resource
 import subprocess
 import sys
 
@@ -209,7 +208,9 @@ def test_derivatives_in_half_precision(law):
     s = jnp.asarray(np.random.default_rng(0).random(60) < 0.3)
 
     def gradient(op):
-        return jax.grad(lambda w: jnp.sum(eqx.tree_at(lambda op: op.weight, op, w).mv(s)))(op.weight)
+        return jax.grad(lambda w: jnp.sum(eqx.tree_at(lambda op: op.weight, op, w).mv(s)))(
+            op.weight
+        )
 
     half = gradient(pb.cast(op, jnp.float16))
     np.testing.assert_allclose(half, gradient(op), rtol=5e-3)
@@ -308,21 +309,22 @@ def test_it_is_a_rule_of_connect():
 
 
 FOUR_MILLION = """
-import jax, jax.numpy as jnp, numpy as np, resource
+import jax, jax.numpy as jnp, numpy as np
 from purebrain import ops
 n = 4_000_000
 op = ops.jit_homogeneous(0.5, 80 / n, n, n, seed=1)
 s = np.random.default_rng(0).random(n) < 0.001
 y = jax.jit(lambda op, s: op.mv(s))(op, jnp.asarray(s))
 assert abs(float(y.sum()) / (0.5 * 80 * s.sum()) - 1) < 0.02, float(y.sum())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# ru_maxrss would count what the process that started this one held.
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_four_million_neurons_with_80_synapses_each_take_less_than_4_gb():
     done = subprocess.run(
         [sys.executable, "-c", FOUR_MILLION], capture_output=True, text=True, check=True
     )
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert int(done.stdout) * unit < 4 * 10**9
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
+    assert 10**8 < int(done.stdout) * 1024 < 4 * 10**9

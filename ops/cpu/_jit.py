@@ -82,7 +82,7 @@ def scatter(layout, y, s, w, seed, degree):
 
         return slices(add, y)
 
-    if 0 in (layout.n_pre, layout.n_post):
+    if 0 in (layout.n_pre, *y.shape):
         return y
     return _for_each_event(layout, s, seed, degree, visit, y.reshape(-1)).reshape(y.shape)
 
@@ -126,7 +126,7 @@ def outer(layout, s, x, seed, degree):
         return out.at[b].add(total if value is None else total * value)
 
     out = jnp.zeros((x.shape[0], *layout.synapses), x.dtype)
-    empty = 0 in (layout.n_pre, layout.n_post)
+    empty = 0 in (layout.n_pre, *x.shape)
     return out if empty else _for_each_event(layout, s, seed, degree, visit, out)
 
 

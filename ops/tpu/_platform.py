@@ -39,12 +39,21 @@ def _launcher(form: str, layout, batch: int, structure):
         core = import_module(f".{name}", __package__)
         launch, why = core.launcher(rows, layout, _tuning(layout), info, batch, *structure)
         if launch is not None:
-            return launch
+            return _narrow(launch)
     warnings.warn(
         f"{why}: without an event kernel every synapse is visited in every step, spikes or not.",
         stacklevel=2,
     )
     return None
+
+
+def _narrow(launch):
+    # Where JAX has 64 bits, Pallas takes every counter for one of them, which no kernel has.
+    def narrow(*args):
+        with jax.enable_x64(False):
+            return launch(*args)
+
+    return narrow
 
 
 def _scatter(form: str, fallback: Kernels, layout, y, s, w, *structure):

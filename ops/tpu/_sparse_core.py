@@ -352,6 +352,7 @@ def scatter(form, layout, plan, s, w, *structure):
         interpret=pltpu.InterpretParams(detect_races=True) if plan.interpret else False,
         name=f"purebrain_scatter_{'private' if plan.private else 'shared'}",
     )
-    zeros = jnp.zeros(plan.part, f32)
-    sums = launch(columns, jnp.repeat(words, STREAM), arrays, zeros).reshape(copies, plan.size)
+    args = columns, jnp.repeat(words, STREAM), arrays, jnp.zeros(plan.part, f32)
+    # Constants of the program must not be moved into the kernel's call, where they are not found.
+    sums = launch(*lax.optimization_barrier(args)).reshape(copies, plan.size)
     return jnp.sum(sums[:, : plan.n_targets], 0).reshape(batch, layout.n_post)

@@ -62,15 +62,16 @@ RESULT = re.compile(r"^\s+(?:ROOT )?%(\S+) = \w+\[([\d,]*)\]\S* ([\w-]+)\(")
 FREE = ("parameter", "bitcast", "get-tuple-element", "constant", "opt-barrier")
 
 
-def large_results(compiled, n: int) -> list[str]:
-    """The operations in loops whose result has n numbers or more, views and inner ones of fusions
-    excepted: copies of what they take, where their inputs are no smaller."""
+def large_results(compiled, n: int, loops_only: bool = False) -> list[str]:
+    """The operations whose result has n numbers or more, views and inner ones of fusions excepted:
+    copies, where nothing but the inputs is so large. Of loops only: what is done in every step."""
     found, computation = [], ""
     for line in compiled.as_text().splitlines():
         if line and not line[0].isspace():
             computation = line
         match = RESULT.match(line)
-        inner = "fused_computation" in computation or computation.startswith("ENTRY")
+        inner = "fused_computation" in computation
+        inner |= loops_only and computation.startswith("ENTRY")
         if match and not inner and match[3] not in FREE:
             if np.prod([int(k) for k in match[2].split(",") if k], dtype=float) >= n:
                 found.append(f"{match[1]}: {match[3]} [{match[2]}]")

@@ -1,0 +1,248 @@
+"""Every TPU kernel is compiled to machine code for TPUs that are not there, and keeps to its
+memory."""
+
+import re
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import purebrain as pb
+from purebrain import ops
+from tests.kernels.tpu_targets import (
+    TOPOLOGIES,
+    WITH_SPARSE_CORES,
+    large_results,
+    lower,
+    needs_compiler,
+)
+
+pytestmark = [pytest.mark.kernels, needs_compiler]
+each_target = pytest.mark.parametrize("target", TOPOLOGIES)
+N, K = 8192, 128  # rows that lie in memory as they are fetched
+SYNAPSES = 4 * N * K  # bytes of their targets, or their weights
+SUBCORES = {"v5p": (4, 16), "v6e": (2, 16), "7x": (2, 16)}
+WEIGHT, ONE = jnp.float32(1.0), jnp.float32(0.0)
+
+
+def fixed_outdegree(weight, n_post, n_pre=N, k=K):
+    return ops.FixedOutdegree(weight((n_pre, k)), np.zeros((n_pre, k), np.int32), n_post)
+
+
+def csr(weight, n_post, n_pre=N, k=K):
+    n = n_pre * k + 3  # the arrays end at no multiple of anything
+    indptr = np.append(np.arange(n_pre) * k, n)
+    return ops.CSR(weight(n), indptr, np.zeros(n, np.int32), n_post)
+
+
+def jit_homogeneous(weight, n_post, n_pre=N, k=K):
+    return ops.jit_homogeneous(WEIGHT, k / n_post, n_pre, n_post, seed=1)
+
+
+def jit_uniform(weight, n_post, n_pre=N, k=K):
+    return ops.jit_uniform(ONE, WEIGHT, k / n_post, n_pre, n_post, seed=1)
+
+
+def jit_normal(weight, n_post, n_pre=N, k=K):
+    return ops.jit_normal(ONE, WEIGHT, k / n_post, n_pre, n_post, seed=1)
+
+
+def each(shape):
+    return jnp.ones(shape, jnp.float32)
+
+
+def shared(shape):
+    return WEIGHT
+
+
+FORMS = {
+    "fixed_outdegree": (fixed_outdegree, each),
+    "fixed_outdegree, one weight": (fixed_outdegree, shared),
+    "csr": (csr, each),
+    "csr, one weight": (csr, shared),
+    "jit_homogeneous": (jit_homogeneous, shared),
+    "jit_uniform": (jit_uniform, shared),
+    "jit_normal": (jit_normal, shared),
+}
+
+
+def compiled(target, f, op, *args):
+    """f(op, *args) for a TPU, and the names of its kernels."""
+    arrays, static = eqx.partition(op, eqx.is_array)
+    lowered = lower(target, lambda a, *rest: f(eqx.combine(a, static), *rest), arrays, *args)
+    return lowered.compile(), set(re.findall(r"purebrain_(\w+)", lowered.as_text()))
+
+
+def mv(op, s):
+    return op.mv(s)
+
+
+def kernel_of(target, n_targets):
+    if target not in WITH_SPARSE_CORES:
+        return "one_hot"
+    return "scatter_private" if n_targets <= 4096 else "scatter_shared"
+
+
+def accumulators(target, n_targets, batch=1):
+    """Bytes of them, of their sum, and of the neurons' shares; on the TensorCore none."""
+    if target not in WITH_SPARSE_CORES:
+        return 0
+    cores, subcores = SUBCORES[target]
+    workers = cores * subcores
+    size = -(-(n_targets + 16) // (128 * subcores)) * 128 * subcores
+    copies = workers if n_targets <= 4096 else cores
+    share = -(-batch * N // (128 * workers)) * 128 * workers
+    return 4 * (2 * copies * size + 6 * share)
+
+
+@each_target
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n_post", [4000, 60_000])
+def test_scatter_copies_no_synapses(target, form, n_post):
+    make, weight = FORMS[form]
+    op = make(weight, n_post)
+    program, kernels = compiled(target, mv, op, jnp.ones(N, jnp.float32))
+    assert kernel_of(target, n_post) in kernels
+    limit = accumulators(target, n_post) + 2**19  # the compiler's own: registers, instructions
+    assert program.memory_analysis().temp_size_in_bytes < min(limit, SYNAPSES)
+    assert not large_results(program, N * K)
+
+
+@each_target
+def test_dense_rows_are_not_copied(target):
+    op = ops.Dense(jnp.ones((N, 1024), jnp.float32))
+    program, kernels = compiled(target, mv, op, jnp.ones(N, jnp.float32))
+    assert "rows" in kernels
+    assert program.memory_analysis().temp_size_in_bytes < 2**20
+
+
+@each_target
+@pytest.mark.parametrize("form", ["fixed_outdegree", "csr", "jit_uniform"])
+def test_batches(target, form):
+    """Of packed spikes, and of weights for each example."""
+    make, weight = FORMS[form]
+    op = make(weight, 3000, 500, 40)
+    bits = ops.pack(jnp.ones((4, 500), bool))
+    _, kernels = compiled(target, lambda op, words: op.mm(ops.Spikes(words, 500)), op, bits.words)
+    assert kernel_of(target, 12_000) in kernels
+
+    def scaled(op, s, scale):
+        def one(s, scale):
+            return eqx.tree_at(lambda op: op.weight, op, scale * op.weight).mv(s)
+
+        return jax.vmap(one)(s, scale)
+
+    args = jnp.ones((4, 500), jnp.float32), jnp.ones(4, jnp.float32)
+    _, kernels = compiled(target, scaled, op, *args)
+    assert kernel_of(target, 12_000 if form == "fixed_outdegree" else 3000) in kernels
+
+
+@each_target
+@pytest.mark.parametrize("form", ["fixed_outdegree", "csr"])
+def test_a_scan_copies_no_synapses(target, form):
+    """Rows of 100 synapses lie otherwise than they are fetched: copied once, before the loop."""
+    op = FORMS[form][0](each, N, N, 100)
+
+    def run(op, s):
+        def step(s, _):
+            current = op.mv(s)
+            return (current > 0.5).astype(s.dtype), jnp.sum(current)
+
+        return jax.lax.scan(step, s, None, length=10)[1]
+
+    program, kernels = compiled(target, run, op, jnp.ones(N, jnp.float32))
+    assert kernel_of(target, N) in kernels
+    assert not large_results(program, N * 100, loops_only=True)
+
+
+def network(connect):
+    """Excitatory and inhibitory LIF neurons."""
+    n, weight = 200, jnp.float32(0.6)
+    rules = {
+        "csr": lambda key: pb.connect.fixed_prob(0.1, weight, key=key),
+        "fixed_outdegree": lambda key: pb.connect.fixed_outdegree(20, weight, key=key),
+        "jit": lambda key: (
+            lambda n_pre, n_post, **_: ops.jit_uniform(ONE, weight, 0.1, n_pre, n_post, seed=1)
+        ),
+    }
+    neurons = pb.LIF(n, v_init=pb.Normal(-55.0, 5.0), spike=pb.surrogate.SuperSpike())
+    view = pb.View("N")
+    projections = [
+        pb.Projection(pre, "N", rules[connect](key), pb.Exponential(5.0), pb.COBA(reversal), 0.3)
+        for pre, key, reversal in zip(
+            (view[:160], view[160:]), jr.split(jr.key(0)), (0.0, -80.0), strict=True
+        )
+    ]
+    return pb.Network({"N": neurons}, projections)
+
+
+@each_target
+@pytest.mark.parametrize("connect", ["csr", "fixed_outdegree", "jit"])
+def test_value_and_grad_of_a_network(target, connect):
+    """Scanned over its steps, derived by its weights."""
+    with jax.enable_x64(False):
+        derive_network(target, network(connect))
+
+
+def derive_network(target, net):
+    state = net.init(dt=0.1, key=jr.key(1))
+    arrays, static = eqx.partition((net, state), eqx.is_inexact_array)
+
+    def loss(arrays, current):
+        net, state = eqx.combine(arrays, static)
+        result = pb.simulate(
+            net, state, {"N": current}, dt=0.1, duration=2.0, save=lambda tick, state, out: out["N"]
+        )
+        return jnp.mean(result.saved)
+
+    lowered = lower(target, jax.value_and_grad(loss), arrays, jnp.float32(20.0))
+    assert kernel_of(target, 200) in lowered.as_text()
+    assert lowered.compile().memory_analysis().temp_size_in_bytes < 16 * 2**20
+
+
+# ---- capacity ------------------------------------------------------------------------------------
+
+# Targets that fit, and the next power of two, with rows of 80 synapses.
+LARGEST = {"v4": 2_000_000, "v5e": 2_000_000, "v5p": 2_000_000, "v6e": 980_000, "7x": 2_000_000}
+
+
+@each_target
+def test_as_many_targets_as_fit(target):
+    """The limit is where the compiler has it, or less: what is below compiles."""
+    op = fixed_outdegree(each, LARGEST[target], 1000, 80)
+    _, kernels = compiled(target, mv, op, jnp.ones(1000, jnp.float32))
+    assert kernel_of(target, LARGEST[target]) in kernels
+
+
+@each_target
+def test_too_many_targets_are_left_to_xla(target):
+    op = fixed_outdegree(each, 2 * LARGEST[target] + 200_000, 1000, 80)
+    with pytest.warns(UserWarning, match=r"n_post: \d+, in rows of 80 .* needs \d+ KiB"):
+        _, kernels = compiled(target, mv, op, jnp.ones(1000, jnp.float32))
+    assert not kernels & {"one_hot", "scatter_private", "scatter_shared"}
+
+
+@pytest.mark.parametrize("target", WITH_SPARSE_CORES)
+def test_a_batch_too_large_goes_in_groups(target):
+    op = jit_homogeneous(None, 600_000, 100, 80)
+    _, kernels = compiled(target, lambda op, s: op.mm(s), op, jnp.ones((8, 100), jnp.float32))
+    assert "scatter_shared" in kernels
+
+
+def test_other_precisions_are_left_to_xla():
+    op = ops.FixedOutdegree(jnp.ones((50, 3), jnp.bfloat16), np.zeros((50, 3), np.int32), 40)
+    _, kernels = compiled("v5p", mv, op, jnp.ones(50, jnp.bfloat16))
+    assert "scatter_private" not in kernels
+
+
+def test_an_unknown_tpu_is_left_to_xla():
+    """An export must run on any of them."""
+    op = fixed_outdegree(each, 40, 50, 3)
+    with pytest.warns(UserWarning, match="which one is not known"):
+        exported = jax.export.export(jax.jit(lambda s: op.mv(s)), platforms=["tpu"])(
+            jnp.ones(50, jnp.float32)
+        )
+    assert "tpu_custom_call" not in exported.mlir_module()
