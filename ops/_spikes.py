@@ -43,7 +43,7 @@ def unpack_bits(words: UInt32[Array, "*batch words"], n: int) -> Bool[Array, "*b
 
 
 def popcount(word: UInt32[Array, "*shape"]) -> Int32[Array, "*shape"]:
-    """The number of set bits. In kernels, where not every compiler has `lax.population_count`; those
+    """The number of set bits, for kernels: not every compiler has `lax.population_count`, and those
     that have it know these lines for what they are."""
     word = word - ((word >> 1) & jnp.uint32(0x55555555))
     word = (word & jnp.uint32(0x33333333)) + ((word >> 2) & jnp.uint32(0x33333333))

@@ -46,9 +46,12 @@ class JITRule(eqx.Module):
         word = 0
         for part in self.seed:
             word = (word * 0x9E3779B1 + part) % 2**32
-        at = dict(p=self.p, n_pre=n_pre, n_post=n_post, seed=word)
-        if isinstance(self.weight, Normal):
-            return jit_normal(self.weight.mean, self.weight.sd, **at)
-        if isinstance(self.weight, Uniform):
-            return jit_uniform(self.weight.low, self.weight.high, **at)
-        return jit_homogeneous(self.weight, **at)
+        return _made(self.weight, self.p, n_pre, n_post, seed=word)
+
+
+def _made(weight, *args, seed):
+    if isinstance(weight, Normal):
+        return jit_normal(weight.mean, weight.sd, *args, seed=seed)
+    if isinstance(weight, Uniform):
+        return jit_uniform(weight.low, weight.high, *args, seed=seed)
+    return jit_homogeneous(weight, *args, seed=seed)
