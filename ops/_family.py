@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import ShapedArray
+from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -42,6 +42,7 @@ class Layout(NamedTuple):
     lo: int = 0  # the first neuron of the view, where spikes are packed
     form: Hashable = None  # what only this form of connectivity knows
     tuning: Hashable = None  # an `ops.gpu.Tuning`, if it is not the default one
+    constant: bool = False  # whether the index arrays are part of the traced program
 
 
 class Kernels(NamedTuple):
@@ -68,7 +69,14 @@ def family(name: str, default: Kernels, **platforms: Kernels) -> Family:
 
     def function(kind):
         n_operands = {"scatter": 3, "gather": 2, "outer": 2}[kind]
-        return lambda layout, *args: prims[kind].bind(*args, layout=layout, n_operands=n_operands)
+
+        def bind(layout, *args):
+            traced = [isinstance(a, Tracer) for a in args]
+            if any(traced) and not all(traced[n_operands:]):
+                layout = layout._replace(constant=True)
+            return prims[kind].bind(*args, layout=layout, n_operands=n_operands)
+
+        return bind
 
     fam = Family(*map(function, Kernels._fields))
     for kind, prim in prims.items():

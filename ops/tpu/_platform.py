@@ -35,6 +35,14 @@ def _launcher(form: str, layout, batch: int, structure):
     else:
         rows = getattr(import_module("._rows", __package__), form)
         sparse = info.sparse_core is not None and rows.row is not None
+        if sparse and layout.constant:
+            # The compiler fails, or ends the process, over constants that a SparseCore is given.
+            warnings.warn(
+                "op: a constant of the compiled function, so the TensorCore serves it, not the "
+                "SparseCores; pass the operator, or the network, as an argument of jax.jit.",
+                stacklevel=2,
+            )
+            sparse = False
         name, info = ("_sparse_core", info.sparse_core) if sparse else ("_tensor_core", info)
         core = import_module(f".{name}", __package__)
         launch, why = core.launcher(rows, layout, _tuning(layout), info, batch, *structure)

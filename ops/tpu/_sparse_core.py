@@ -9,7 +9,7 @@ the accumulators hold.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,7 +160,7 @@ def launcher(form, layout, tuning, info, batch, *structure):
     else:
         return None, (
             f"n_post: {layout.n_post}, in rows of {plan.width} synapses, needs {needed >> 10} KiB "
-            f"of the memory of a SparseCore, which has {limit >> 10} KiB"
+            f"of the memory of a SparseCore, which has {limit / 1024:.0f} KiB"
         )
 
     def launch(s, w):
@@ -197,7 +197,8 @@ def _list_events(form, plan, worker, m, columns, refs):
         at = pl.ds(v * plan.lanes, plan.lanes)
         value, *carried = (ref[at] for ref in refs["given"])
         n = (first + v * plan.lanes + plan.iota()) * plan.workers + worker
-        pieces = count(*form.span(plan.width, *carried), plan.width, ALIGN)
+        start, stop = form.span(plan.width, *carried)
+        pieces = count(start, stop, plan.width, ALIGN)
         there = (value != 0) & (pieces > 0)
         for ref, x in zip(refs["lists"], (n, value, *carried), strict=True):
             plan.append(ref, n_events, x, there)
@@ -336,7 +337,7 @@ def scatter(form, layout, plan, s, w, *structure):
         "streamed": pltpu.SemaphoreType.DMA(()),
     }
     copies = plan.workers if plan.private else plan.cores
-    options = {"use_tc_tiling_on_sc": True, "needs_layout_passes": False}
+    options: dict[str, Any] = {"use_tc_tiling_on_sc": True, "needs_layout_passes": False}
     known = {field.name for field in dataclasses.fields(pltpu.CompilerParams)}
     launch = pl.kernel(
         kernel,
@@ -352,7 +353,6 @@ def scatter(form, layout, plan, s, w, *structure):
         interpret=pltpu.InterpretParams(detect_races=True) if plan.interpret else False,
         name=f"purebrain_scatter_{'private' if plan.private else 'shared'}",
     )
-    args = columns, jnp.repeat(words, STREAM), arrays, jnp.zeros(plan.part, f32)
-    # Constants of the program must not be moved into the kernel's call, where they are not found.
-    sums = launch(*lax.optimization_barrier(args)).reshape(copies, plan.size)
+    zeros = jnp.zeros(plan.part, f32)
+    sums = launch(columns, jnp.repeat(words, STREAM), arrays, zeros).reshape(copies, plan.size)
     return jnp.sum(sums[:, : plan.n_targets], 0).reshape(batch, layout.n_post)

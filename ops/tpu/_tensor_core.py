@@ -36,8 +36,8 @@ def _list_events(form, width, n_words, words, carried, listed):
             word, n_events, n_pieces = state
             k = np.int32(31) - lax.clz(word)
             n = k * n_words + j
-            row = form.span(width, *(c[0, 0, 0, n] for c in carried))
-            pieces = count(*row, width, ALIGN)
+            start, stop = form.span(width, *(c[0, 0, 0, n] for c in carried))
+            pieces = count(start, stop, width, ALIGN)
             listed[n_events] = n  # overwritten by the next one where there are no synapses
             n_events = jnp.where(pieces > 0, n_events + 1, n_events)
             return word ^ lax.shift_left(np.int32(1), k), n_events, n_pieces + pieces

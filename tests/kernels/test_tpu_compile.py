@@ -189,16 +189,17 @@ def test_value_and_grad_of_a_network(target, connect):
 
 def derive_network(target, net):
     state = net.init(dt=0.1, key=jr.key(1))
-    arrays, static = eqx.partition((net, state), eqx.is_inexact_array)
+    arrays, static = eqx.partition((net, state), eqx.is_array)
+    floats, others = eqx.partition(arrays, eqx.is_inexact_array)
 
-    def loss(arrays, current):
-        net, state = eqx.combine(arrays, static)
+    def loss(floats, others, current):
+        net, state = eqx.combine(floats, others, static)
         result = pb.simulate(
             net, state, {"N": current}, dt=0.1, duration=2.0, save=lambda tick, state, out: out["N"]
         )
         return jnp.mean(result.saved)
 
-    lowered = lower(target, jax.value_and_grad(loss), arrays, jnp.float32(20.0))
+    lowered = lower(target, jax.value_and_grad(loss), floats, others, jnp.float32(20.0))
     assert kernel_of(target, 200) in lowered.as_text()
     assert lowered.compile().memory_analysis().temp_size_in_bytes < 16 * 2**20
 
@@ -230,6 +231,27 @@ def test_a_batch_too_large_goes_in_groups(target):
     op = jit_homogeneous(None, 600_000, 100, 80)
     _, kernels = compiled(target, lambda op, s: op.mm(s), op, jnp.ones((8, 100), jnp.float32))
     assert "scatter_shared" in kernels
+
+
+@pytest.mark.parametrize("target", WITH_SPARSE_CORES)
+@pytest.mark.parametrize("form", ["fixed_outdegree", "csr", "jit_normal"])
+def test_constants_are_left_to_the_tensor_core(target, form):
+    """Also under a derivative, and in a loop: the compiler cannot give them to a SparseCore."""
+    make, weight = FORMS[form]
+    op = make(weight, 200, 200, 20)
+
+    def run(weight, s):
+        def step(s, _):
+            current = eqx.tree_at(lambda op: op.weight, op, weight).mv(s)
+            return jnp.tanh(current), jnp.sum(current)
+
+        return jnp.sum(jax.lax.scan(step, s, None, length=10)[1])
+
+    s = jnp.ones(200, jnp.float32)
+    with pytest.warns(UserWarning, match="pass the operator"):
+        lowered = lower(target, jax.value_and_grad(run), op.weight, s)
+    assert "purebrain_one_hot" in lowered.as_text()
+    lowered.compile()
 
 
 def test_other_precisions_are_left_to_xla():
