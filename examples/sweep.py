@@ -18,7 +18,7 @@ import numpy as np
 import purebrain as pb
 
 
-def weights(net: pb.Network) -> tuple:
+def weights(net) -> tuple:
     """The excitatory and the inhibitory weight."""
     return tuple(path.inputs[0].comm.weight for path in net.pathways)
 

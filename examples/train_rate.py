@@ -20,7 +20,7 @@ import jax.random as jr
 import purebrain as pb
 
 
-def weight_of(net: pb.Network):
+def weight_of(net):
     """The excitatory weight."""
     return net.pathways[0].inputs[0].comm.weight
 
