@@ -1,5 +1,6 @@
 """Connectivities as lists of synapses: an oracle that never asks the operator for its matrix."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -124,10 +125,20 @@ def csr(rng, n_pre, n_post):
 
 
 def csr_unequal(rng, n_pre, n_post):
-    """One row of 300 among rows of 0 to 3: rows are visited in slices."""
+    """One row of 20 among rows of 0 to 3, visited in slices of 2, as rows are of which one is much
+    longer."""
     degrees = rng.integers(0, 4, n_pre)
-    degrees[: n_pre > 2] = 300
-    return _csr(rng, n_post, degrees)
+    degrees[: n_pre > 2] = 20
+    case = _csr(rng, n_post, degrees)
+
+    def make(weight):
+        op = copy.copy(case.make(weight))
+        if case.pre.size >= 2:
+            object.__setattr__(op, "width", 2)
+            object.__setattr__(op, "one_slice", False)
+        return op
+
+    return case._replace(make=make)
 
 
 def delayed_csr(rng, n_pre, n_post):

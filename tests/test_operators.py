@@ -152,6 +152,13 @@ def test_both_ways_to_visit_a_row_are_tested():
     assert whole.one_slice and not sliced.one_slice
 
 
+def test_rows_are_whole_unless_one_is_much_longer():
+    for degrees, whole in (([20, 1, 0], True), ([120] * 9 + [190], True), ([400, 1, 1], False)):
+        indptr = np.append(0, np.cumsum(degrees))
+        op = ops.CSR(1.0, indptr, np.zeros(indptr[-1], np.int32), 1)
+        assert op.one_slice == whole and (op.width == max(degrees)) == whole
+
+
 @pytest.mark.parametrize("form", ["dense", "fixed_outdegree", "csr_unequal", "delayed_csr"])
 def test_without_jit(form):
     case, args = drawn(form, True)
