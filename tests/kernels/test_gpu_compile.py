@@ -207,13 +207,14 @@ def test_value_and_grad_of_a_network(monkeypatch, connect, deterministic):
     assert memory.temp_size_in_bytes < 16 * 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["a100", "b200"])
 @pytest.mark.skipif(TARGET != "h100", reason="one process a GPU")
 def test_other_gpus(target):
     """This file, and the one of the simulator, for another GPU, in a process of its own."""
     files = [str(Path(__file__).parent / f"test_gpu_{name}.py") for name in ("compile", "ptx")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "kernels", *files],
+        [sys.executable, "-m", "pytest", "-q", "-m", "kernels and not slow", *files],
         env={**os.environ, "PUREBRAIN_GPU_TARGET": target},
         cwd=Path(__file__).parents[2],
         capture_output=True,
