@@ -339,7 +339,7 @@ def scatter(form, layout, plan, s, w, *structure):
     copies = plan.workers if plan.private else plan.cores
     options: dict[str, Any] = {"use_tc_tiling_on_sc": True, "needs_layout_passes": False}
     known = {field.name for field in dataclasses.fields(pltpu.CompilerParams)}
-    launch = pl.kernel(
+    launch: Any = pl.kernel(
         kernel,
         jax.ShapeDtypeStruct((copies * plan.size,), f32),
         mesh=plsc.VectorSubcoreMesh(
