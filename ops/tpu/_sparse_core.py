@@ -66,12 +66,29 @@ class Plan(NamedTuple):
     def iota(self):
         return lax.iota(jnp.int32, self.lanes)
 
-    def read(self, ref, index, *slot):
-        """ref[*slot, index] for a vector of indices, or a number: a vector."""
-        if self.interpret:
-            return ref[slot or ...][jnp.broadcast_to(index, (self.lanes,))]
-        index = [jnp.broadcast_to(i, (self.lanes,)) for i in (*slot, index)]
-        return plsc.load_gather(ref, index)
+    def read(self, ref, index):
+        """ref[index] for a vector of indices, or a number: a vector."""
+        index = jnp.broadcast_to(index, (self.lanes,))
+        return ref[...][index] if self.interpret else plsc.load_gather(ref, [index])
+
+    def read_slot(self, ref, slot, index):
+        if self.interpret or len(ref.shape) == 1:
+            return self.read(self.slot(ref, slot), index)
+        return plsc.load_gather(ref, [jnp.full_like(index, slot), index])
+
+    def rows(self, array):
+        """Memory for the pieces on their way, tiled as HBM is where they come from: the only
+        copies that older compilers know."""
+        first, *_ = jax.tree.leaves(array)
+        if first.ndim > 1:
+            return pltpu.VMEM((self.depth, self.width), first.dtype)
+        return pltpu.VMEM((self.depth * self.width,), first.dtype)
+
+    def slot(self, ref, slot):
+        """Where a piece lies in it."""
+        if len(ref.shape) > 1:
+            return ref.at[slot]
+        return ref.at[pl.ds(pl.multiple_of(slot * self.width, STREAM), self.width)]
 
     def add(self, ref, index, x, there):
         if self.interpret:
@@ -254,7 +271,7 @@ def _serve(form, layout, plan, worker, columns, words, arrays, refs):
         b, i = split(event(e)[0][0])
         place = form.place(layout, plan.width, ALIGN, first)
         for array, ref in zip(arrays, refs["rows"], strict=True):
-            to, semaphore = ref.at[slot], refs["fetched"].at[slot]
+            to, semaphore = plan.slot(ref, slot), refs["fetched"].at[slot]
             yield form.copy(array, b, i, place, plan.width, ALIGN, to, semaphore)
 
     def add(slot, e, first):
@@ -269,7 +286,7 @@ def _serve(form, layout, plan, worker, columns, words, arrays, refs):
         def vector(m):
             k = m * plan.lanes + plan.iota()
             at = jnp.minimum(k, plan.width - 1)
-            pieces = [plan.read(ref, at, slot) for ref in refs["rows"]]
+            pieces = [plan.read_slot(ref, slot, at) for ref in refs["rows"]]
             target, weight, there = row(place + k, pieces)
             inside = (place + k >= start) & (place + k < stop)
             there = inside if there is None else inside & there
@@ -283,10 +300,6 @@ def _serve(form, layout, plan, worker, columns, words, arrays, refs):
         for_each_piece(n, plan.depth, plan.width, ALIGN, span, copies, add)
 
     loop(np.int32(plan.share // plan.listed), part)
-
-
-def _dtype(array):
-    return jax.tree.leaves(array)[0].dtype
 
 
 def scatter(form, layout, plan, s, w, *structure):
@@ -328,7 +341,7 @@ def scatter(form, layout, plan, s, w, *structure):
     scratch = {
         "given": [vmem((plan.listed,), c.dtype) for c in columns],
         "lists": [vmem((plan.listed + plan.lanes,), a.dtype) for a in (words, *columns)],
-        "rows": [vmem((plan.depth, plan.width), _dtype(a)) for a in arrays],
+        "rows": [plan.rows(a) for a in arrays],
         "words": vmem((words.size * STREAM,), i32),
         "out": (vmem if plan.private else pltpu.VMEM_SHARED)((plan.size,), f32),
         "targets": vmem(streams, i32),

@@ -34,7 +34,9 @@ def interpreted(core, f, *args, **tuning):
 
     def kernels(form):
         def tuned(kernel):
-            return lambda layout, *args: kernel(layout._replace(tuning=tuning), *args)
+            return lambda layout, *args: kernel(
+                layout._replace(tuning=tuning, constant=False), *args
+            )
 
         return Kernels(*map(tuned, getattr(tpu, form)))
 
