@@ -146,10 +146,18 @@ def test_batches(target, form):
     assert kernel_of(target, 12_000 if form == "fixed_outdegree" else 3000) in kernels
 
 
+UNFIT = [("fixed_outdegree", "v6e"), ("fixed_outdegree", "7x")]
+
+
 @each_target
 @pytest.mark.parametrize("form", ["fixed_outdegree", "csr"])
-def test_a_scan_copies_no_synapses(target, form):
+def test_a_scan_copies_no_synapses(target, form, request):
     """Rows of 100 synapses lie otherwise than they are fetched: copied once, before the loop."""
+    if jax.__version_info__ < (0, 11) and (form, target) in UNFIT:
+        why = (
+            "this compiler keeps the copy in vector memory, and copies it from there in every step"
+        )
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     op = FORMS[form][0](each, N, N, 100)
 
     def run(op, s):
