@@ -21,7 +21,7 @@ INT32 = 2**31 - 1
 
 def _prepared(form, layout, batch, structure):
     """The tuning, and the structure as the kernels take it; refuses what int32 cannot count."""
-    tuning = layout.tuning or Tuning()
+    tuning = layout.tuning if isinstance(layout.tuning, Tuning) else Tuning()  # or a TPU's
     step = tuning.programs * BLOCK
     if batch * layout.n_pre > INT32 - step:
         raise ValueError(

@@ -32,7 +32,7 @@ def _takes(layout, args) -> bool:
     """Whether the kernels take this; what they do not, XLA's do."""
     if jax.__version_info__ < NEEDED:
         needed = ".".join(map(str, NEEDED))
-        if layout.tuning is not None and layout.tuning.deterministic:
+        if isinstance(layout.tuning, Tuning) and layout.tuning.deterministic:
             raise ValueError(
                 f"tuning: deterministic needs jax >= {needed}, and this is {jax.__version__}: "
                 f"pip install 'jax>={needed}'."
