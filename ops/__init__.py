@@ -24,3 +24,4 @@ from ._schedule import after as after
 from ._schedule import materialize as materialize
 from ._spikes import Spikes as Spikes
 from ._spikes import pack as pack
+from ._tuned import tuned as tuned

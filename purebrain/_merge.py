@@ -7,7 +7,7 @@ import numpy as np
 from ._check import concrete, instance
 from ._network import Network
 from ._pathway import AbstractPathway, DelayedInput, Input, PostPathway, Span
-from .ops import CSR, DelayedCSR, FixedOutdegree, OneToOne
+from .ops import CSR, DelayedCSR, FixedOutdegree, OneToOne, tuned
 
 
 def merge(network: Network) -> Network:
@@ -49,17 +49,22 @@ def _is_sparse(inp: Input | DelayedInput) -> bool:
     return isinstance(inp.comm, CSR | DelayedCSR | FixedOutdegree | OneToOne)
 
 
+def _tuning(inp: Input | DelayedInput):
+    """How kernels are launched for it; None for what has no say in that."""
+    return getattr(inp.comm.csr if isinstance(inp, DelayedInput) else inp.comm, "tuning", None)
+
+
 def _unite(group: list[AbstractPathway]) -> AbstractPathway:
     first = group[0]
     if len(group) == 1 or not isinstance(first, PostPathway):
         return first
     post = _hull([path.post for path in group])
     inputs: list[Input | DelayedInput] = []
-    by_pre: dict[str, list[tuple[Input | DelayedInput, Span]]] = {}
+    by_pre: dict[object, list[tuple[Input | DelayedInput, Span]]] = {}
     for path in group:
         for inp in path.inputs:
             if isinstance(inp, DelayedInput) or _is_sparse(inp):
-                by_pre.setdefault(inp.pre.name, []).append((inp, path.post))
+                by_pre.setdefault((inp.pre.name, _tuning(inp)), []).append((inp, path.post))
             else:
                 inputs.append(
                     Input(inp.pre, inp.comm, inp.delay, path.post.lo - post.lo + inp.offset)
@@ -94,6 +99,7 @@ def _fuse(
     order = np.argsort(row, kind="stable")
     indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=pre.n))])
     csr = CSR(_weight(weights, rows, order), indptr, column[order].astype(np.int32), post.n)
+    csr = tuned(csr, _tuning(parts[0][0]))
     common = {inp.delay for inp, _ in parts if isinstance(inp, Input)}
     if len(common) == 1 and all(isinstance(inp, Input) for inp, _ in parts):
         return Input(pre, csr, common.pop())

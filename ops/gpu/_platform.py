@@ -1,15 +1,11 @@
 """Which kernels the GPU gets; Pallas is imported only where a kernel is lowered for one."""
 
-import copy
 import warnings
 from functools import cache
 from importlib import import_module
-from typing import TypeVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 
 from .._family import Kernels
 from ..xla import _csr as xla_csr
@@ -18,7 +14,6 @@ from ..xla import _fixed_outdegree as xla_fixed_outdegree
 from ..xla import _jit as xla_jit
 from ._tuning import Tuning
 
-T = TypeVar("T")
 NEEDED = (0, 11, 2)
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -66,28 +61,3 @@ fixed_indegree = _kernels("FIXED_INDEGREE", xla_fixed_indegree.KERNELS)
 csr = _kernels("CSR", xla_csr.KERNELS)
 delayed_csr = _kernels("DELAYED_CSR", xla_csr.DELAYED_KERNELS)
 jit = _kernels("JIT", xla_jit.KERNELS)
-
-
-def tuned(tree: T, tuning: Tuning | None) -> T:
-    """`tree`, an operator or a network, with all operators of it launched as `tuning` says.
-
-    **Arguments:** `tree`: any pytree; `tuning`: an `ops.gpu.Tuning`, or None for the default one.
-
-    **Returns:** a copy. On other platforms than a GPU the tuning has no effect.
-
-        >>> from purebrain import ops
-        >>> op = ops.jit_homogeneous(0.5, 0.1, 10, 10, seed=1)
-        >>> tuned(op, Tuning(deterministic=True)).layout.tuning.deterministic
-        True
-    """
-
-    def has_tuning(node):
-        return isinstance(node, eqx.Module) and hasattr(type(node), "tuning")
-
-    def replace(node):
-        if has_tuning(node):
-            node = copy.copy(node)
-            object.__setattr__(node, "tuning", tuning)
-        return node
-
-    return jtu.tree_map(replace, tree, is_leaf=has_tuning)

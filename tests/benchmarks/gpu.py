@@ -27,7 +27,7 @@ import numpy as np
 
 import purebrain as pb
 from purebrain import ops
-from purebrain.ops.gpu import Tuning, tuned
+from purebrain.ops.gpu import Tuning
 from purebrain.ops.xla import _csr as xla_csr
 
 K = 80  # synapses a neuron
@@ -76,7 +76,7 @@ def numerics(n: int, dtypes) -> list[dict]:
             s = jnp.asarray(rng.normal(size=(3, n)) * (rng.random((3, n)) < 0.2), dtype)
             x, w = jnp.asarray(rng.normal(size=(3, n)), dtype), matrix(op)
             wide, values = np.asarray(s, np.float64), np.asarray(x, np.float64)
-            fixed = tuned(op, Tuning(deterministic=True))
+            fixed = ops.tuned(op, Tuning(deterministic=True))
             twice = [np.asarray(jax.jit(lambda s, o=fixed: o.mm(s))(s)) for _ in range(2)]
             # d/ds and d/dw of sum(x * (s W)); the second, times w, is the value itself.
             pull = jax.jit(jax.grad(lambda op, s, x: jnp.sum(x * op.mm(s)), 1))
@@ -168,7 +168,7 @@ def products(n: int, share: float, steps: int, repeats: int, bandwidth: float) -
 
     for name, op in made.items():
         for tuning in (None, Tuning(deterministic=True)):
-            product = tuned(op, tuning).mv_add
+            product = ops.tuned(op, tuning).mv_add
             label = f"{name}, deterministic" if tuning else name
             measure(label, op, partial(step_seconds, product, packed, n, steps, repeats))
     measure(

@@ -68,7 +68,7 @@ def make(form, per_synapse=False, dtype=jnp.float32, n_pre=70, n_post=50, tuning
     def weight(shape):
         return jnp.asarray(rng.normal(size=shape if per_synapse else ()), dtype)
 
-    return ops.gpu.tuned(FORMS[form](rng, n_pre, n_post, weight), tuning)
+    return ops.tuned(FORMS[form](rng, n_pre, n_post, weight), tuning)
 
 
 def delayed(dtype=jnp.float32, tuning=None, seed=0):
@@ -78,6 +78,14 @@ def delayed(dtype=jnp.float32, tuning=None, seed=0):
     age = rng.integers(1, N_SLOTS + 1, op.indices.size)
     ring = jnp.asarray(rng.normal(size=N_SLOTS * op.n_post), dtype)
     return ops.DelayedCSR(op, age * DT), age, ring
+
+
+def matrix(op):
+    """W, by the list of synapses."""
+    pre, post, weight = op.as_coo()
+    w = np.zeros(op.shape)
+    np.add.at(w, (pre, post), np.asarray(weight, float))
+    return w
 
 
 def spikes(shape, dtype=jnp.float32, share=0.3, seed=1):

@@ -14,7 +14,7 @@ import pytest
 
 import purebrain as pb
 from purebrain import ops
-from purebrain.ops.gpu import Tuning, tuned
+from purebrain.ops.gpu import Tuning
 from tests.kernels import operators
 from tests.kernels.gpu_targets import TARGET, lower, needs_compiler
 from tests.kernels.operators import DT, FORMS, STEP, STORED
@@ -188,7 +188,7 @@ def test_value_and_grad_of_a_network(monkeypatch, connect, deterministic):
     ]
     net = pb.Network({"N": neurons}, projections)
     if deterministic:
-        net = tuned(net, Tuning(deterministic=True))
+        net = ops.tuned(net, Tuning(deterministic=True))
     state = net.init(dt=0.1, key=jr.key(1))
     arrays, static = eqx.partition((net, state), eqx.is_inexact_array)
 

@@ -9,7 +9,7 @@ import pytest
 from purebrain import ops
 from purebrain.ops.gpu import Tuning
 from tests.kernels import operators
-from tests.kernels.operators import DT, FORMS, N_SLOTS, STEP, STORED
+from tests.kernels.operators import DT, FORMS, N_SLOTS, STEP, STORED, matrix
 
 pytestmark = [
     pytest.mark.kernels,
@@ -31,14 +31,6 @@ def interpreted(f):
         return _kernels.kernels(getattr(_rows, form.upper()))
 
     return operators.with_kernels(kernels, f)
-
-
-def matrix(op):
-    """W, by the list of synapses."""
-    pre, post, weight = op.as_coo()
-    w = np.zeros(op.shape)
-    np.add.at(w, (pre, post), np.asarray(weight, float))
-    return w
 
 
 @each_form

@@ -11,7 +11,7 @@ import pytest
 import purebrain as pb
 from purebrain import ops
 from purebrain.ops._family import Layout
-from purebrain.ops.gpu import Tuning, _platform, tuned
+from purebrain.ops.gpu import Tuning, _platform
 from tests.kernels import operators
 from tests.kernels.operators import FORMS
 
@@ -82,7 +82,7 @@ def test_without_mosaic_the_xla_path_says_so_once(monkeypatch):
         lowered = text(op.mv, s)
     assert text(lambda s: op.mv(2 * s), s)  # a second warning would be an error here
     assert "mosaic_gpu" not in lowered and "scatter" in lowered
-    deterministic = tuned(op, Tuning(deterministic=True))
+    deterministic = ops.tuned(op, Tuning(deterministic=True))
     with pytest.raises(ValueError, match=r"tuning: deterministic needs jax >= 0\.11\.2"):
         text(deterministic.mv, s)
 
@@ -148,11 +148,30 @@ def test_tuning_reaches_every_operator_of_a_network():
     projection = pb.Projection("N", "N", rule, pb.Exponential(5.0), pb.Current(), 0.2)
     net = pb.Network({"N": pb.LIF(5)}, [projection])
     tuning = Tuning(lanes=4)
-    changed = tuned(net, tuning)
+    changed = ops.tuned(net, tuning)
 
     def tunings(net):
         nodes = jax.tree.leaves(net, is_leaf=lambda x: isinstance(x, ops.AbstractOperator))
         return [x.tuning for x in nodes if isinstance(x, ops.AbstractOperator)]
 
     assert tunings(changed) == [tuning] and tunings(net) == [None]
-    assert tunings(tuned(changed, None)) == [None]
+    assert tunings(ops.tuned(changed, None)) == [None]
+
+
+def test_merging_keeps_the_tuning():
+    """Of each projection; those that are launched alike become one."""
+    rule = pb.connect.fixed_prob(0.5, 0.3, key=jax.random.key(0))
+    projection = pb.Projection("N", "N", rule, pb.Exponential(5.0), pb.Current(), 0.2)
+    neurons = {"N": pb.LIF(5)}
+    one, other = Tuning(lanes=4), Tuning(deterministic=True)
+    tunings = [one, one, other, None]
+    pathways = [ops.tuned(pb.Network(neurons, [projection]), t).pathways[0] for t in tunings]
+    (merged,) = pb.merge(pb.Network(neurons, pathways)).pathways
+    assert [inp.comm.tuning for inp in merged.inputs] == [one, other, None]
+
+
+@needs_mosaic
+def test_the_tuning_of_another_platform_has_no_effect():
+    op, s = operators.make("csr"), jnp.ones(70, jnp.float32)
+    foreign = ops.tuned(op, ops.tpu.Tuning(in_flight=8))
+    assert text(foreign.mv, s) == text(op.mv, s) != text(ops.tuned(op, Tuning(lanes=4)).mv, s)

@@ -12,7 +12,7 @@ from purebrain import ops
 from purebrain.ops.gpu import Tuning
 from tests.kernels import operators, ptx_simulator
 from tests.kernels.gpu_targets import needs_compiler, simulated
-from tests.kernels.operators import DT, FORMS, N_SLOTS, STEP, STORED
+from tests.kernels.operators import DT, FORMS, N_SLOTS, STEP, STORED, matrix
 
 pytestmark = [pytest.mark.kernels, needs_compiler]
 SMALL = Tuning(programs=2)  # so that a group of lanes serves several rows
@@ -44,14 +44,6 @@ def assert_close(got, want, dtype=jnp.float32):
     tolerance = TOLERANCE[jnp.dtype(dtype).name]
     got, want = np.asarray(got, float), np.asarray(want, float)
     np.testing.assert_allclose(got, want, tolerance, tolerance * max(np.abs(want).max(), 1))
-
-
-def matrix(op):
-    """W, by the list of synapses."""
-    pre, post, weight = op.as_coo()
-    w = np.zeros(op.shape)
-    np.add.at(w, (pre, post), np.asarray(weight, float))
-    return w
 
 
 @each_form

@@ -58,14 +58,6 @@ def races_found(run=lambda: None):
     return interpret_pallas_call.races.races_found
 
 
-def matrix(op):
-    """W, by the list of synapses."""
-    pre, post, weight = op.as_coo()
-    w = np.zeros(op.shape)
-    np.add.at(w, (pre, post), np.asarray(weight, float))
-    return w
-
-
 def long_rows(n_pre=24, n_post=40):
     """CSR of empty, short and long rows: none, one and several pieces, the last at the end."""
     rng = np.random.default_rng(2)
@@ -98,7 +90,7 @@ def test_products(core, case):
     s, y = operators.spikes((2, op.n_pre)), operators.spikes((2, op.n_post), share=1.0)
     got = interpreted(core, jax.vmap(op.mv_add), y, s)
     np.testing.assert_allclose(
-        got, np.asarray(y) + np.asarray(s) @ matrix(op), rtol=1e-5, atol=1e-5
+        got, np.asarray(y) + np.asarray(s) @ operators.matrix(op), rtol=1e-5, atol=1e-5
     )
     assert not races_found()
 
@@ -120,7 +112,7 @@ def test_packed_view(core):
     got = interpreted(
         core, lambda words: op.mv(eqx.tree_at(lambda v: v.words, view, words)), view.words
     )
-    expected = np.asarray(bits, float)[2 : 2 + op.n_pre] @ matrix(op)
+    expected = np.asarray(bits, float)[2 : 2 + op.n_pre] @ operators.matrix(op)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -135,7 +127,7 @@ def test_weights_of_each_example(core, form):
         return eqx.tree_at(lambda op: op.weight, op, scale * op.weight).mv(s)
 
     got = interpreted(core, jax.vmap(product), s, scale)
-    expected = np.asarray(scale)[:, None] * (np.asarray(s) @ matrix(op))
+    expected = np.asarray(scale)[:, None] * (np.asarray(s) @ operators.matrix(op))
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -155,14 +147,14 @@ def test_several_blocks_of_neurons():
     s = np.zeros(n, np.float32)
     s[[0, 511, 512, n - 1]] = 1, 2, 3, 4
     got = interpreted("TensorCore", op.mv, jnp.asarray(s))
-    np.testing.assert_allclose(got, s @ matrix(op), rtol=1e-6)
+    np.testing.assert_allclose(got, s @ operators.matrix(op), rtol=1e-6)
 
 
 def test_several_blocks_of_targets():
     op = operators.make("fixed_outdegree", True, n_pre=9, n_post=2900)
     s = operators.spikes((op.n_pre,), share=0.9)
     got = interpreted("TensorCore", op.mv, s, block=8)
-    np.testing.assert_allclose(got, np.asarray(s) @ matrix(op), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(got, np.asarray(s) @ operators.matrix(op), rtol=1e-5, atol=1e-5)
 
 
 # ---- races are found -----------------------------------------------------------------------------
