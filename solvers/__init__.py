@@ -3,6 +3,23 @@
 if __name__ == "solvers":
     raise ImportError("Import `purebrain.solvers`; `solvers` alone is a folder of the source tree.")
 
+from ._adaptive import adaptive as adaptive
 from ._exp_euler import ExpEuler as ExpEuler
+from ._exp_euler_maruyama import ExpEulerMaruyama as ExpEulerMaruyama
+from ._exp_rk import ETDRK2 as ETDRK2
+from ._exp_rk import ETDRK4 as ETDRK4
+from ._exp_rosenbrock import ExpRB32 as ExpRB32
+from ._exp_rosenbrock import ExpRosenbrockEuler as ExpRosenbrockEuler
+from ._finite import Finite as Finite
 from ._functions import phi_1 as phi_1
 from ._functions import x_over_expm1 as x_over_expm1
+from ._platen import ItoPlaten as ItoPlaten
+from ._platen import StratonovichPlaten as StratonovichPlaten
+from ._tableau import RK3 as RK3
+from ._tableau import RK4 as RK4
+from ._tableau import RK438 as RK438
+from ._tableau import RKF12 as RKF12
+from ._tableau import RKF45 as RKF45
+from ._tableau import SSPRK3 as SSPRK3
+from ._tableau import CashKarp as CashKarp
+from ._tableau import Ralston4 as Ralston4

@@ -1,12 +1,13 @@
 """Exponential Euler."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import diffrax as dfx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
+from ._diagonal import linearise
 from ._functions import phi_1
 
 
@@ -26,10 +27,16 @@ class ExpEuler(dfx.AbstractSolver):
     diagonal: Rosenbrock-Euler); stable for stiff decay, unlike explicit Euler.
 
     Use it as `solver=ExpEuler()` of a neuron or in `diffrax.diffeqsolve(..., stepsize_controller=
-    diffrax.ConstantStepSize())`; it has no error estimate.
+    diffrax.ConstantStepSize())`; it has no error estimate (`ETDRK2` has).
+
+    **Arguments:** `linear`: optionally the linear part in place of the diagonal, a function
+    `(t, y, args) -> J` with J like y: cheaper where its derivative is dear, and still of order 1 if
+    it is another.
 
     Hochbruck and Ostermann (2010), Acta Numerica 19; for neurons MacGregor (1987).
     """
+
+    linear: Callable | None = None
 
     term_structure: ClassVar = dfx.AbstractTerm
     interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
@@ -42,19 +49,13 @@ class ExpEuler(dfx.AbstractSolver):
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         h = terms.contr(t0, t1)
-        leaves, tree = jtu.tree_flatten(y0)
+        f, jacobian = linearise(terms, t0, h, y0, args, self.linear)
 
-        def own(k, leaf):
-            """The k-th leaf of the vector field, as a function of the k-th leaf of the state."""
-            y = jtu.tree_unflatten(tree, [*leaves[:k], leaf, *leaves[k + 1 :]])
-            return jtu.tree_leaves(terms.vf(t0, y, args))[k]
+        def advance(y, f, jacobian):
+            step = jnp.asarray(h, y.dtype)
+            return y + step * phi_1(step * jacobian) * f
 
-        def advance(k, leaf):
-            f, jacobian = jax.jvp(lambda z: own(k, z), (leaf,), (jnp.ones_like(leaf),))
-            step = jnp.asarray(h, leaf.dtype)
-            return leaf + step * phi_1(step * jacobian) * f
-
-        y1 = jtu.tree_unflatten(tree, [advance(k, leaf) for k, leaf in enumerate(leaves)])
+        y1 = jtu.tree_map(advance, y0, f, jacobian)
         return y1, None, dict(y0=y0, y1=y1), None, dfx.RESULTS.successful
 
     def func(self, terms, t0, y0, args):
