@@ -9,6 +9,7 @@ from . import surrogate as surrogate
 from ._adjoint import AbstractAdjoint as AbstractAdjoint
 from ._adjoint import Checkpointed as Checkpointed
 from ._adjoint import Direct as Direct
+from ._adjoint import Truncated as Truncated
 from ._combine import AlignPost as AlignPost
 from ._combine import AlignPre as AlignPre
 from ._combine import Chain as Chain

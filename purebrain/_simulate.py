@@ -82,7 +82,8 @@ def simulate(
     - `save`: what to record of each step, a function of the tick, the state after the step, and its
       output. Pass the same function again, not a new lambda, or the run compiles anew.
     - `progress`: show a progress bar (needs tqdm).
-    - `adjoint`: `Direct()` (the default) or `Checkpointed()`, for reverse mode.
+    - `adjoint`: how the run is differentiated: `Direct()` (the default; forward mode too),
+      `Checkpointed()` or `Truncated(steps)`.
     - `check_finite`: raise at the end of the run if any state became infinite or not a number,
       naming the first step and the variable. Costs one more pass over the state a step.
 
