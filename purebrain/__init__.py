@@ -42,6 +42,7 @@ from ._simulate import simulate as simulate
 from .neuron import LIF as LIF
 from .neuron import AbstractNeuron as AbstractNeuron
 from .neuron import HardReset as HardReset
+from .neuron import Noisy as Noisy
 from .neuron import Refractory as Refractory
 from .neuron import SoftReset as SoftReset
 from .neuron import TraubMiles as TraubMiles

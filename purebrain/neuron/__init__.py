@@ -1,8 +1,10 @@
 """Spiking neurons."""
 
 from ._abstract import AbstractNeuron as AbstractNeuron
+from ._abstract import AbstractSpiking as AbstractSpiking
 from ._lif import LIF as LIF
 from ._lif import LIFState as LIFState
+from ._noisy import Noisy as Noisy
 from ._refractory import Refractory as Refractory
 from ._refractory import RefractoryState as RefractoryState
 from ._reset import AbstractReset as AbstractReset

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, get_origin
 
 import diffrax as dfx
 import equinox as eqx
@@ -25,17 +25,15 @@ class NeuronState(eqx.Module):
 S = TypeVar("S", bound=NeuronState)
 
 
-class AbstractNeuron(AbstractPopulation[S, Drives, Array]):
-    """A population of `n` spiking neurons: a vector field, a threshold and a reset.
+class AbstractSpiking(AbstractPopulation[S, Drives, Array]):
+    """A population of `n` spiking neurons: a flow, a threshold and a reset.
 
     The state has a leaf `v`, the membrane potential (mV), shape (n,). `step` is written here, once:
-    it integrates one step with `solver`, emits spikes where the threshold is crossed, and resets.
-    The input is a current (a number or an array) or drives, functions of v.
+    it lets the state flow for a step, emits spikes where the threshold is crossed, and resets. The
+    input is a current (a number or an array) or drives, functions of v.
     """
 
     n: eqx.AbstractVar[int]
-    solver: eqx.AbstractVar[dfx.AbstractSolver]
-    spike: eqx.AbstractVar[AbstractSpike]
 
     @property
     @abc.abstractmethod
@@ -43,8 +41,8 @@ class AbstractNeuron(AbstractPopulation[S, Drives, Array]):
         """Whether a potential that stays where `reset` left it cannot fire (else it is masked)."""
 
     @abc.abstractmethod
-    def vf(self, t, y: S, args: Drives) -> S:
-        """dy/dt (per ms), with diffrax's signature; `args(v)` is the input current."""
+    def flow(self, y: S, x, tick: Tick) -> S:
+        """The state one step later, without threshold and reset."""
 
     @abc.abstractmethod
     def fire(self, before: S, after: S) -> Array:
@@ -55,26 +53,54 @@ class AbstractNeuron(AbstractPopulation[S, Drives, Array]):
         """The state after the spikes `s`."""
 
     def step(self, state: S, x, tick: Tick) -> tuple[S, Array]:
-        after = integrate(self, state, x, tick)
+        after = self.flow(state, x, tick)
         after = eqx.tree_at(lambda y: y.v, after, materialize(after.v))
         s = self.fire(state, after)
         return self.reset(after, s), s
 
 
+class AbstractNeuron(AbstractSpiking[S]):
+    """A population of `n` spiking neurons: a vector field, a threshold and a reset.
+
+    The vector field is integrated with `solver`, any of diffrax's or `purebrain.solvers`.
+    """
+
+    solver: eqx.AbstractVar[dfx.AbstractSolver]
+    spike: eqx.AbstractVar[AbstractSpike]
+
+    @abc.abstractmethod
+    def vf(self, t, y: S, args: Drives) -> S:
+        """dy/dt (per ms), with diffrax's signature; `args(v)` is the input current."""
+
+    def flow(self, y: S, x, tick: Tick) -> S:
+        return integrate(self, y, x, tick)
+
+
 def integrate(neuron: AbstractNeuron[S], y: S, x, tick: Tick) -> S:
     """One step of the neuron's vector field, without threshold and reset."""
-    term = _ClockTerm(neuron.vf, tick.dt)
-    t0, drives = tick.t, as_drives(x)
-    if drives.current.shape not in ((), (neuron.n,)):
-        raise ValueError(
-            f"inputs: shape {drives.current.shape}; it must be one number or ({neuron.n},), one a "
-            "neuron."
+    if get_origin(neuron.solver.term_structure) is dfx.MultiTerm:
+        name = type(neuron.solver).__name__
+        raise TypeError(
+            f"solver: {name} is for a sum of terms, and a neuron is one; if it is for noise, "
+            f"write Noisy(neuron, sigma, solver={name}())."
         )
+    term = _ClockTerm(neuron.vf, tick.dt)
+    t0, drives = tick.t, input_drives(neuron.n, x)
     t1 = t0 + tick.dt
     solver_state = neuron.solver.init(term, t0, t1, y, drives)
     # Any solver is told that the state jumped: resets are not part of the flow.
     y, *_ = neuron.solver.step(term, t0, t1, y, drives, solver_state, jnp.array(True))
     return y
+
+
+def input_drives(n: int, x) -> Drives:
+    """The drives of an input to `n` neurons."""
+    drives = as_drives(x)
+    if drives.current.shape not in ((), (n,)):
+        raise ValueError(
+            f"inputs: shape {drives.current.shape}; it must be one number or ({n},), one a neuron."
+        )
+    return drives
 
 
 class _ClockTerm(dfx.AbstractTerm):

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from .._check import parameters, step_counts
 from .._core import AbstractPopulation, as_param
 from ..ops import materialize
-from ._abstract import AbstractNeuron, NeuronState, integrate
+from ._abstract import AbstractSpiking, NeuronState
 
 S = TypeVar("S", bound=NeuronState)
 
@@ -36,11 +36,11 @@ class Refractory(AbstractPopulation[RefractoryState[S], object, Array]):
     Gerstner et al. (2014), Neuronal Dynamics, chapter 1.
     """
 
-    neuron: AbstractNeuron[S]
+    neuron: AbstractSpiking[S]
     tau_ref: Float[Array, "..."]
     n: int = eqx.field(static=True)
 
-    def __init__(self, neuron: AbstractNeuron[S], tau_ref: ArrayLike):
+    def __init__(self, neuron: AbstractSpiking[S], tau_ref: ArrayLike):
         self.neuron, self.tau_ref, self.n = neuron, as_param(tau_ref), neuron.n
         parameters(self, self.n)
 
@@ -54,7 +54,7 @@ class Refractory(AbstractPopulation[RefractoryState[S], object, Array]):
 
     def step(self, state, x, tick):
         before, held = state.neuron, state.count > 0
-        after = integrate(self.neuron, before, x, tick)
+        after = self.neuron.flow(before, x, tick)
         v = materialize(jnp.where(held, before.v, after.v))
         after = eqx.tree_at(lambda y: y.v, after, v)
         s = self.neuron.fire(before, after)
