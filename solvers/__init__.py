@@ -4,6 +4,7 @@ if __name__ == "solvers":
     raise ImportError("Import `purebrain.solvers`; `solvers` alone is a folder of the source tree.")
 
 from ._adaptive import adaptive as adaptive
+from ._dde import ddesolve as ddesolve
 from ._exp_euler import ExpEuler as ExpEuler
 from ._exp_euler_maruyama import ExpEulerMaruyama as ExpEulerMaruyama
 from ._exp_rk import ETDRK2 as ETDRK2
