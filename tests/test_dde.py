@@ -299,7 +299,7 @@ def test_a_delay_that_leaves_its_range_is_reported():
     with pytest.raises(eqx.EquinoxRuntimeError, match=text.format(16, 1.6)):
         eqx.filter_jit(eqx.filter_vmap(lambda a: solve(**moving, args=a)))(jnp.array([1.9, 1.0]))
     with pytest.raises(eqx.EquinoxRuntimeError, match=r"delays\[0\]: 3 in step 0"):
-        eqx.filter_jit(lambda d: solve(delays=(d,), max_delay=2.0))(3.0)
+        eqx.filter_jit(lambda d: solve(delays=(d,), max_delay=2.0))(jnp.asarray(3.0))
 
 
 def test_a_state_that_is_not_finite_is_reported():
