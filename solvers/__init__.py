@@ -12,7 +12,12 @@ from ._exp_rk import ETDRK4 as ETDRK4
 from ._exp_rosenbrock import ExpRB32 as ExpRB32
 from ._exp_rosenbrock import ExpRosenbrockEuler as ExpRosenbrockEuler
 from ._finite import Finite as Finite
+from ._functions import decay as decay
+from ._functions import exprel as exprel
+from ._functions import gate as gate
+from ._functions import log_x_over_expm1 as log_x_over_expm1
 from ._functions import phi_1 as phi_1
+from ._functions import phi_2 as phi_2
 from ._functions import x_over_expm1 as x_over_expm1
 from ._platen import ItoPlaten as ItoPlaten
 from ._platen import StratonovichPlaten as StratonovichPlaten

@@ -1,10 +1,12 @@
-"""Two functions that are singular as they are usually written.
+"""Functions that are singular, or overflow, as they are usually written.
 
-Both take one exponential and one division, and a polynomial near 0. The argument of the branch that
-is XX"""
+Near 0 a polynomial stands for the quotient. Each branch is given an argument of its own, harmless
+where the other is taken, so that the derivatives of the one not taken stay finite.
+"""
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -12,18 +14,36 @@ RADIUS = 0.5  # the series inside, exp outside
 
 
 def phi_1(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """(e^z - 1) / z, and 1 at 0 (also called `exprel`): the weight of exponential Euler.
+    """(e^z - 1) / z, and 1 at 0: the weight of exponential Euler; `exprel` is the same function.
 
     **Arguments:** `z`: dimensionless, any shape.
 
     **Returns:** the function to within 3 units in the last place, with finite derivatives of first
-    and second order wherever e^z is finite.
+    and second order wherever e^z is finite. Where e^z overflows (z > 709, in float32 z > 88) it is
+    infinite and no derivative is finite; its logarithm is: `-log_x_over_expm1(z)`.
 
     Hochbruck and Ostermann (2010), Exponential integrators, Acta Numerica 19.
     """
     inside = jnp.abs(z) < RADIUS
     near, far = jnp.where(inside, z, 0), jnp.where(inside, 1, z)
     return jnp.where(inside, _series(near), (jnp.exp(far) - 1) / far)
+
+
+exprel = phi_1  # as SciPy and Brian2 call it
+
+
+def phi_2(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """(e^z - 1 - z) / z^2, and 1/2 at 0: the weight of a slope in exponential integrators.
+
+    **Arguments:** `z`: dimensionless, any shape.
+
+    **Returns:** the function to within 6 units in the last place; the rest as of `phi_1`.
+
+    Hochbruck and Ostermann (2010), Exponential integrators, Acta Numerica 19.
+    """
+    inside = jnp.abs(z) < 2 * RADIUS
+    near, far = jnp.where(inside, z, 0), jnp.where(inside, 2, z)
+    return jnp.where(inside, _series(near, 2), ((jnp.exp(far) - 1) / far - 1) / far)
 
 
 def x_over_expm1(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -44,10 +64,61 @@ def x_over_expm1(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return numerator / jnp.where(inside, _series(near), 1 - decay)
 
 
-def _series(z):
-    # (e^z - 1) / z = sum of z^k / (k + 1)!, to the precision of the type within RADIUS.
-    degree = 7 if jnp.finfo(z.dtype).bits <= 32 else 14
-    total = jnp.asarray(1 / math.factorial(degree + 1), z.dtype)
-    for k in reversed(range(degree)):
-        total = 1 / math.factorial(k + 1) + z * total
+def log_x_over_expm1(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """log(x / (e^x - 1)), and 0 at 0: the logarithm of a linoid rate, and of 1 / `phi_1(x)`.
+
+    **Arguments:** `x`: dimensionless, any shape.
+
+    **Returns:** the function, with finite derivatives of first and second order, for any finite
+    `x`, also where x / (e^x - 1) is 0 to the precision of the type.
+    """
+    inside = jnp.abs(x) < RADIUS
+    near, far = jnp.where(inside, x, 0), jnp.where(inside, 1, x)
+    size = jnp.abs(far)
+    outside = jnp.log(size / (1 - jnp.exp(-size))) - jnp.where(far < 0, 0, far)
+    return jnp.where(inside, -jnp.log1p(near * _series(near, 2)), outside)
+
+
+def gate(
+    log_alpha: Float[Array, "*shape"], log_beta: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """The steady state of a gate, alpha / (alpha + beta), and the logarithm of its rate,
+    log(alpha + beta), for dx/dt = alpha (1 - x) - beta x.
+
+    Rates of neurons are exponentials of the potential; their logarithms do not overflow, and no
+    exponential has to be clipped (which would make its derivative 0). The gate dt later, where its
+    rates would be 0 and infinite, and where they are 1 and 3:
+
+        >>> import jax.numpy as jnp
+        >>> steady, log_rate = gate(jnp.array([-1e4, 0.0]), jnp.array([1e4, jnp.log(3.0)]))
+        >>> (steady + (1.0 - steady) * decay(log_rate + jnp.log(0.1))).round(3).tolist()
+        [0.0, 0.753]
+
+    **Arguments:** `log_alpha`, `log_beta`: logarithms of the opening and the closing rate, such as
+    `log_x_over_expm1(x)` for a linoid one.
+
+    **Returns:** the steady state, in [0, 1], and the log rate; both with finite derivatives of
+    first and second order for any finite arguments.
+    """
+    return jax.nn.sigmoid(log_alpha - log_beta), jnp.logaddexp(log_alpha, log_beta)
+
+
+def decay(u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """exp(-e^u): what is left after dt at a rate of which u is log(rate dt).
+
+    **Arguments:** `u`: dimensionless, any shape.
+
+    **Returns:** the function, with finite derivatives of first and second order, for any finite
+    `u`. (Above 7 it is 0 to the precision of the type, and so are they.)
+    """
+    zero = u > 7
+    return jnp.where(zero, 0, jnp.exp(-jnp.exp(jnp.where(zero, 0, u))))
+
+
+def _series(z, k=1):
+    # phi_k = sum of z^n / (n + k)!, to the precision of the type within k RADIUS.
+    degree = {1: (7, 14), 2: (12, 19)}[k][jnp.finfo(z.dtype).bits > 32]
+    total = jnp.asarray(1 / math.factorial(degree + k), z.dtype)
+    for n in reversed(range(degree)):
+        total = 1 / math.factorial(n + k) + z * total
     return total

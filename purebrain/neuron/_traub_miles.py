@@ -2,6 +2,7 @@
 
 import diffrax as dfx
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
@@ -103,7 +104,7 @@ class TraubMiles(AbstractNeuron):
         alpha_m = 1.28 * x_over_expm1((13 - u) * 0.25)
         beta_m = 1.4 * x_over_expm1((u - 40) * 0.2)
         alpha_h = 0.128 * jnp.exp((17 - u) * (1 / 18))
-        beta_h = 4 / (1 + jnp.exp((40 - u) * 0.2))
+        beta_h = 4 * jax.nn.sigmoid((u - 40) * 0.2)  # the exp alone overflows, and then its slope
         alpha_n = 0.16 * x_over_expm1((15 - u) * 0.2)
         beta_n = 0.5 * jnp.exp((10 - u) * (1 / 40))
         return TraubMilesState(
