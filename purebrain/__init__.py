@@ -10,6 +10,11 @@ from ._adjoint import AbstractAdjoint as AbstractAdjoint
 from ._adjoint import Checkpointed as Checkpointed
 from ._adjoint import Direct as Direct
 from ._adjoint import Truncated as Truncated
+from ._bijector import AbstractBijector as AbstractBijector
+from ._bijector import Bounded as Bounded
+from ._bijector import Positive as Positive
+from ._bijector import constrain as constrain
+from ._bijector import unconstrain as unconstrain
 from ._combine import AlignPost as AlignPost
 from ._combine import AlignPre as AlignPre
 from ._combine import Chain as Chain
@@ -39,9 +44,11 @@ from ._select import where_spec as where_spec
 from ._simulate import Run as Run
 from ._simulate import Series as Series
 from ._simulate import simulate as simulate
+from ._time_parallel import TimeParallel as TimeParallel
 from .neuron import LIF as LIF
 from .neuron import AbstractNeuron as AbstractNeuron
 from .neuron import HardReset as HardReset
+from .neuron import HodgkinHuxley as HodgkinHuxley
 from .neuron import Noisy as Noisy
 from .neuron import Refractory as Refractory
 from .neuron import SoftReset as SoftReset
