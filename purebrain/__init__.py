@@ -4,8 +4,10 @@ from . import connect as connect
 from . import measure as measure
 from . import ops as ops
 from . import plot as plot
+from . import reservoir as reservoir
 from . import solvers as solvers
 from . import surrogate as surrogate
+from . import synapse as synapse
 from ._adjoint import AbstractAdjoint as AbstractAdjoint
 from ._adjoint import Checkpointed as Checkpointed
 from ._adjoint import Direct as Direct
@@ -44,9 +46,11 @@ from ._select import where_spec as where_spec
 from ._simulate import Run as Run
 from ._simulate import Series as Series
 from ._simulate import simulate as simulate
+from ._spike_events import exact_spikes as exact_spikes
 from ._time_parallel import TimeParallel as TimeParallel
 from .neuron import LIF as LIF
 from .neuron import AbstractNeuron as AbstractNeuron
+from .neuron import Fractional as Fractional
 from .neuron import HardReset as HardReset
 from .neuron import HodgkinHuxley as HodgkinHuxley
 from .neuron import Noisy as Noisy
@@ -54,6 +58,10 @@ from .neuron import Refractory as Refractory
 from .neuron import SoftReset as SoftReset
 from .neuron import TraubMiles as TraubMiles
 from .source import PoissonSource as PoissonSource
+from .synapse import AbstractExponentialSynapse as AbstractExponentialSynapse
 from .synapse import AbstractLinearSynapse as AbstractLinearSynapse
 from .synapse import AbstractSynapse as AbstractSynapse
+from .synapse import Alpha as Alpha
+from .synapse import Averaged as Averaged
+from .synapse import BiExponential as BiExponential
 from .synapse import Exponential as Exponential

@@ -72,6 +72,10 @@ class AbstractNeuron(AbstractSpiking[S]):
     def vf(self, t, y: S, args: Drives) -> S:
         """dy/dt (per ms), with diffrax's signature; `args(v)` is the input current."""
 
+    @abc.abstractmethod
+    def threshold(self, y: S) -> Array:
+        """The dimensionless distance to the threshold, (n,): it crosses 0 upward at a spike."""
+
     def flow(self, y: S, x, tick: Tick) -> S:
         return integrate(self, y, x, tick)
 

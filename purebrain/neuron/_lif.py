@@ -75,8 +75,11 @@ class LIF(AbstractNeuron):
     def vf(self, t, y, args):
         return LIFState((self.v_rest - y.v + args(y.v)) * (1 / self.tau))
 
+    def threshold(self, y):
+        return (y.v - self.v_th) * (1 / (self.v_th - self.v_reset))
+
     def fire(self, before, after):
-        return self.spike((after.v - self.v_th) * (1 / (self.v_th - self.v_reset)))
+        return self.spike(self.threshold(after))
 
     def reset(self, y, s):
         return LIFState(self.reset_rule(y.v, s, self.v_th, self.v_reset))

@@ -114,8 +114,11 @@ class TraubMiles(AbstractNeuron):
             alpha_n * (1 - n) - beta_n * n,
         )
 
+    def threshold(self, y):
+        return (y.v - self.v_th) * (1 / self.v_scale)
+
     def fire(self, before, after):
-        s = self.spike((after.v - self.v_th) * (1 / self.v_scale))
+        s = self.spike(self.threshold(after))
         below = before.v < self.v_th
         return s & below if s.dtype == bool else jnp.where(below, s, 0)
 
