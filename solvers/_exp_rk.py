@@ -6,7 +6,7 @@ from typing import ClassVar
 import diffrax as dfx
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, PyTree
+from jaxtyping import ArrayLike, PyTree
 
 from ._diagonal import linearise, times
 from ._phi import phis
@@ -121,8 +121,8 @@ class PhiInterpolation(dfx.AbstractLocalInterpolation):
     `y0`.
     """
 
-    t0: Array
-    t1: Array
+    t0: ArrayLike
+    t1: ArrayLike
     y0: PyTree
     z: PyTree
     w: tuple[PyTree, ...]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from ._exp_rk import fraction
 from ._phi import matrix_phis
@@ -109,8 +109,8 @@ class ExpRB32(dfx.AbstractSolver):
 class _MatrixPhiInterpolation(dfx.AbstractLocalInterpolation):
     """`PhiInterpolation` with a matrix z."""
 
-    t0: Array
-    t1: Array
+    t0: ArrayLike
+    t1: ArrayLike
     y0: PyTree
     z: Array
     w: tuple[Array, ...]

@@ -8,10 +8,11 @@ y' = z y + sum_k w_k t^{k-1} / (k - 1)! has y(1) = e^z y(0) + sum_k phi_k(z) w_k
 import math
 
 import equinox.internal as eqxi
+import jax
 import jax.numpy as jnp
 from jax import lax
 
-SQUARINGS = 64
+SQUARINGS = 32
 
 
 def phis(z, count):
@@ -31,6 +32,7 @@ def phis(z, count):
     return [jnp.where(inside, a, b) for a, b in zip(small, large[1:], strict=True)]
 
 
+@jax.checkpoint  # a derivative would keep every squaring of every step
 def matrix_phis(a):
     """phi_1, phi_2 and phi_3 of the matrices `a`, (..., d, d), by scaling and squaring.
 
@@ -41,7 +43,9 @@ def matrix_phis(a):
         phi_k(z) = z phi_{k+1}(z) + 1 / k!
         phi_k(2 z) = 2^-k (phi_0(z) phi_k(z) + sum_{j=1}^k phi_j(z) / (k - j)!)
 
-    A norm above 2^63, where no digit would be left, gives NaN.
+    with phi_0 - 1 carried in place of phi_0, so that slow modes beside fast ones keep their digits.
+
+    A norm above 2^31 gives NaN.
 
     Skaflestad and Wright (2009), Appl. Numer. Math. 59, with a series in place of their Pade
     approximant; James, Langou and Lowery (2014), arXiv 1401.5766, on balancing.
@@ -52,21 +56,17 @@ def matrix_phis(a):
     halvings = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(norm, 0.5)) + 1), 0, SQUARINGS + 1)
     halvings = jnp.where(jnp.isfinite(halvings), halvings, 0)
     factor = jnp.where(halvings > SQUARINGS, jnp.nan, 2.0**-halvings).astype(a.dtype)
-    small = balanced * factor[..., None, None]
-    phi = _series(small)
+    most = eqxi.unvmap_max(jnp.max(halvings, initial=0))
 
-    def unfinished(carry):
-        return carry[0] < jnp.max(halvings, initial=0)
-
-    def double(carry):
-        i, old = carry
-        new = _doubled(old)
+    def double(old, i):
         more = (i < halvings)[..., None, None]
-        return i + 1, [jnp.where(more, x, y) for x, y in zip(new, old, strict=True)]
+        return [jnp.where(more, x, y) for x, y in zip(_doubled(old), old, strict=True)]
 
-    # Bounded, for derivatives of both modes.
-    start = (jnp.zeros((), halvings.dtype), phi)
-    _, phi = eqxi.while_loop(unfinished, double, start, max_steps=SQUARINGS, kind="bounded", base=4)
+    def square(old, i):
+        return lax.cond(i < most, double, lambda old, _: old, old, i), None
+
+    phi = _series(balanced * factor[..., None, None])
+    phi, _ = lax.scan(square, phi, jnp.arange(SQUARINGS, dtype=halvings.dtype))
     return [p * scale[..., :, None] / scale[..., None, :] for p in phi[1:]]
 
 
@@ -85,8 +85,8 @@ def _balance(a):
 
 
 def _series(a):
-    """phi_0 to phi_3 where the norm is below 1/2: powers of `a` in threes, as Paterson and
-    Stockmeyer have it."""
+    """phi_0 - 1 and phi_1 to phi_3 where the norm is below 1/2: powers of `a` in threes, as
+    Paterson and Stockmeyer have it."""
     blocks = 2 if jnp.finfo(a.dtype).bits <= 32 else 4  # degree 6 or 12
     one = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
     a2 = a @ a
@@ -97,12 +97,17 @@ def _series(a):
         phi_3 = c[0] * one + c[1] * a + c[2] * a2 + a3 @ phi_3
     phi_2 = one / 2 + a @ phi_3
     phi_1 = one + a @ phi_2
-    return [one + a @ phi_1, phi_1, phi_2, phi_3]
+    return [a @ phi_1, phi_1, phi_2, phi_3]
 
 
 def _doubled(phi):
-    """phi_0 to phi_3 at twice the argument."""
-    e, p1, p2, p3 = phi
-    products = e @ jnp.concatenate(phi, axis=-1)
-    ee, e1, e2, e3 = jnp.split(products, 4, axis=-1)
-    return [ee, (e1 + p1) / 2, (e2 + p1 + p2) / 4, (e3 + p1 / 2 + p2 + p3) / 8]
+    """The same at twice the argument."""
+    psi, p1, p2, p3 = phi
+    products = psi @ jnp.concatenate(phi, axis=-1)
+    psi_psi, psi_1, psi_2, psi_3 = jnp.split(products, 4, axis=-1)
+    return [
+        2 * psi + psi_psi,
+        (2 * p1 + psi_1) / 2,
+        (2 * p2 + psi_2 + p1) / 4,
+        (2 * p3 + psi_3 + p1 / 2 + p2) / 8,
+    ]
