@@ -47,7 +47,7 @@ def memory_of(weights: Callable, alpha: PyTree[Array], like: PyTree[Array], leng
 
     def by_age(a):
         ages = jnp.arange(length).astype(a.dtype)
-        w = weights(a, ages.reshape(-1, *[1] * a.ndim))
+        w = weights(a[None] if a.ndim else a, ages.reshape(-1, *[1] * a.ndim))
         # Twice, from old to young: every rotation of the ring is one slice.
         return jnp.concatenate([w[::-1], w[::-1]])
 
@@ -57,7 +57,8 @@ def memory_of(weights: Callable, alpha: PyTree[Array], like: PyTree[Array], leng
 
 def gamma(x):
     """The gamma function for x > 0, and 1 at 1 and 2 to the last digit."""
-    return jnp.where((x == 1) | (x == 2), 1 + 0 * x, jax.scipy.special.gamma(x))
+    rough = jax.scipy.special.gamma(x)
+    return rough + lax.stop_gradient(jnp.where((x == 1) | (x == 2), 1 - rough, 0))
 
 
 def difference(k, power):
