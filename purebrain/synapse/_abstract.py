@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._core import Tick
+from ..solvers import cascade, phi_1
 
 S = TypeVar("S")
 
@@ -42,3 +44,19 @@ class AbstractLinearSynapse(AbstractSynapse[S]):
 
     Only these can be aligned with the post-synaptic side and merged.
     """
+
+
+class AbstractExponentialSynapse(AbstractLinearSynapse[S]):
+    """Linear kinetics whose g is, until something arrives, a sum of exponentials: so what it does
+    to a leaky membrane is known exactly."""
+
+    @abc.abstractmethod
+    def mean(self, state: S, tau_m: Array, dt: float) -> Array:
+        """The mean of g over the next dt, each instant weighed by what a membrane of time constant
+        `tau_m` keeps of it until the end: the constant that moves the membrane as g does."""
+
+
+def seen(dt: float, tau_m: Array, *taus: Array) -> Array:
+    """That mean, for what decays through `taus` one after the other."""
+    step, rate = jnp.asarray(dt, tau_m.dtype), 1 / tau_m
+    return cascade(step, rate, *(1 / tau for tau in taus)) / (dt * phi_1(-dt * rate))

@@ -6,10 +6,10 @@ from jaxtyping import Array, Float
 
 from .._check import parameters, positive
 from .._core import as_param
-from ._abstract import AbstractLinearSynapse
+from ._abstract import AbstractExponentialSynapse, seen
 
 
-class Exponential(AbstractLinearSynapse):
+class Exponential(AbstractExponentialSynapse[Array]):
     """A jump at each spike and an exponential decay: dg/dt = -g / tau, g -> g + w at a spike.
 
     Integrated exactly: g(t + dt) = g(t) exp(-dt / tau).
@@ -38,3 +38,6 @@ class Exponential(AbstractLinearSynapse):
 
     def output(self, state):
         return state
+
+    def mean(self, state, tau_m, dt):
+        return state * seen(dt, tau_m, self.tau).astype(state.dtype)
