@@ -41,7 +41,8 @@ def ddesolve(
     Bosh3, Heun and Euler keep their order with it; Dopri8's dense output holds it to about 6. A
     kink at t0 comes back one delay later, one derivative weaker (in a neutral equation as strong
     as it was): the order holds where these points are step boundaries, so choose a `dt0` that
-    divides the delays. The steps are fixed: an adaptive one would have to find these points.
+    divides the delays. Where a delay depends on the state, a stage may look across a kink (Tsit5
+    then fell to order 3). The steps are fixed: an adaptive one would have to find these points.
 
     **Arguments:**
 
@@ -72,8 +73,6 @@ def ddesolve(
 
     Bellen and Zennaro (2003), Numerical Methods for Delay Differential Equations; Hairer, Norsett
     and Wanner (1993), Solving ODEs I, section II.17.
-
-    ??? example "y' = -y(t - 1), from y = 1"
 
     >>> import diffrax as dfx, jax.numpy as jnp
     >>> from purebrain.solvers import ddesolve
@@ -196,21 +195,18 @@ def _solve(vf, solver, clock, y0, args, delays, longest, history, saveat, checkp
 
         return dfx.ODETerm(vector_field)
 
-    def empty_term():
-        return dfx.ODETerm(lambda t, y, args: y)
+    def one_step(term, y):
+        # Started anew each time: the last stage saw a kink of the past from its other side.
+        state = solver.init(term, zero, width, y, args)
+        return solver.step(term, zero, width, y, args, state, jnp.array(True))
 
-    def first(y0):
-        state = solver.init(empty_term(), zero, width, y0, args)
-        return solver.step(empty_term(), zero, width, y0, args, state, jnp.array(True))
-
-    ring = Segments.like(jax.eval_shape(first, y0)[2], int(longest * (1 + 1e-6) / h) + 1)
+    any_term = dfx.ODETerm(lambda t, y, args: y)
+    info = jax.eval_shape(lambda y: one_step(any_term, y)[2], y0)
+    ring = Segments.like(info, int(longest * (1 + 1e-6) / h) + 1)
 
     def step(i, y, carry):
         segments, result = carry
-        # Started anew in every step: the last stage saw a kink of the past from its other side.
-        term = field(segments, i)
-        state = solver.init(term, zero, width, y, args)
-        y, _, info, _, new = solver.step(term, zero, width, y, args, state, jnp.array(True))
+        y, _, info, _, new = one_step(field(segments, i), y)
         result = dfx.RESULTS.where(result == dfx.RESULTS.successful, new, result)
         return y, (segments.write(i, info), result), info
 

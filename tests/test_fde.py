@@ -285,3 +285,29 @@ def test_fractional_lif_spikes(memory):
     run = pb.simulate(neuron, neuron.init(dt=dt), 25.0, dt=dt, duration=n * dt, save=save)
     np.testing.assert_allclose(run.saved[0][:, 0], v[1:], rtol=1e-10)
     assert np.flatnonzero(run.saved[1]).tolist() == spikes and len(spikes) > 4
+
+
+def test_fractional_in_a_network():
+    """The spikes of the neurons alone, and the derivative of a run in alpha."""
+
+    def spikes(alpha):
+        neuron = pb.Refractory(pb.Fractional(pb.LIF(3), alpha, 10.0), 1.0)
+        net = pb.Network({"N": neuron}, [])
+        current = {"N": jnp.array([8.0, 25.0, 50.0])}
+        return pb.simulate(net, net.init(dt=0.1), current, dt=0.1, duration=40.0).saved["N"], neuron
+
+    together, neuron = spikes(0.8)
+    alone = pb.simulate(
+        neuron, neuron.init(dt=0.1), jnp.array([8.0, 25.0, 50.0]), dt=0.1, duration=40.0
+    )
+    np.testing.assert_array_equal(together, alone.saved)
+    assert 0 == together[:, 0].sum() < together[:, 1].sum() < together[:, 2].sum()
+
+    def mean(alpha):
+        one = pb.Fractional(pb.LIF(1), alpha, 10.0)
+        save = lambda tick, state, out: state.v  # noqa: E731
+        run = pb.simulate(one, one.init(dt=0.1), 8.0, dt=0.1, duration=20.0, save=save)
+        return run.saved.mean()
+
+    slope = (mean(0.8 + 1e-5) - mean(0.8 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(mean)(0.8), slope, rtol=1e-7)
