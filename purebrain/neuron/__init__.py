@@ -4,6 +4,8 @@ from ._abstract import AbstractNeuron as AbstractNeuron
 from ._abstract import AbstractSpiking as AbstractSpiking
 from ._fractional import Fractional as Fractional
 from ._fractional import FractionalState as FractionalState
+from ._gif import GIF as GIF
+from ._gif import GIFState as GIFState
 from ._hodgkin_huxley import HodgkinHuxley as HodgkinHuxley
 from ._hodgkin_huxley import HodgkinHuxleyState as HodgkinHuxleyState
 from ._lif import LIF as LIF
