@@ -1,6 +1,7 @@
 """How a run is differentiated: what is kept of the way forward."""
 
 import abc
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -21,7 +22,8 @@ class AbstractAdjoint(eqx.Module):
 
 
 class Direct(AbstractAdjoint):
-    """Keeps every step: memory of reverse mode grows with the number of steps.
+    """Keeps the state of every step, and recomputes a step to differentiate it: memory of reverse
+    mode grows with the number of steps.
 
     The one for forward mode too, which keeps nothing: `jax.jvp(loss, ...)`, or `jax.jacfwd(loss)`
     in place of `jax.grad(loss)`. Its memory is that of one step a parameter however long the run,
@@ -39,13 +41,19 @@ class Direct(AbstractAdjoint):
     """
 
     def scan(self, body, carry, length):
-        return lax.scan(body, carry, None, length=length)
+        return _scan(body, carry, length)
 
 
 class Checkpointed(AbstractAdjoint):
-    """Keeps `checkpoints` states and recomputes between them (binomial; reverse mode only).
+    """Keeps few states and recomputes between them: memory grows with the square root of the number
+    of steps, or not at all.
 
-    **Arguments:** `checkpoints`: how many; by default about the square root of the number of steps.
+    By default the run is cut into blocks as long as there are blocks, and the state at the start of
+    each is kept, with those of one block at a time: every step is run once more than by `Direct`.
+    Forward mode and any order work. With a number of `checkpoints` these many states are kept, at
+    the steps from which the least has to be run again (binomial; reverse mode only).
+
+    **Arguments:** `checkpoints`: how many, or None.
 
     Griewank and Walther (2000), ACM TOMS 26; Stumm and Walther (2010), SIAM J. Sci. Comput. 32.
     """
@@ -58,8 +66,11 @@ class Checkpointed(AbstractAdjoint):
             raise ValueError(f"checkpoints: {n!r}; it must be at least 1, or None.")
 
     def scan(self, body, carry, length):
-        if length == 0:
-            return Direct().scan(body, carry, length)
+        if length == 0 or self.checkpoints is None:
+            root = max(1, math.isqrt(length))
+            # One that leaves no shorter block, which would be compiled as well.
+            whole = (k for k in range(root, 2 * root + 1) if length % k == 0)
+            return _in_blocks(body, carry, length, next(whole, root), cut=False)
         return eqxi.scan(
             body, carry, None, length=length, kind="checkpointed", checkpoints=self.checkpoints
         )
@@ -90,18 +101,28 @@ class Truncated(AbstractAdjoint):
             raise ValueError(f"steps: {self.steps!r}; it must be at least 1: Truncated(steps=100).")
 
     def scan(self, body, carry, length):
-        whole, rest = divmod(length, self.steps)
+        return _in_blocks(body, carry, length, self.steps, cut=True)
 
-        @partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
-        def block(carry, first, n):
-            cut = jtu.tree_map(lambda a: jnp.where(first, a, lax.stop_gradient(a)), carry)
-            return lax.scan(body, cut, None, length=n)
 
-        carry, saved = lax.scan(
-            lambda carry, k: block(carry, k == 0, self.steps), carry, jnp.arange(whole)
-        )
-        saved = jtu.tree_map(lambda a: a.reshape(whole * self.steps, *a.shape[2:]), saved)
-        if rest:
-            carry, last = block(carry, jnp.array(whole == 0), rest)
-            saved = jtu.tree_map(lambda a, b: jnp.concatenate([a, b]), saved, last)
-        return carry, saved
+def _scan(body, carry, length):
+    # A step recomputed is cheaper than its intermediate values written to memory and read again:
+    # of a COBA network there are 4 times as many as states.
+    return lax.scan(jax.checkpoint(body, prevent_cse=False), carry, None, length=length)
+
+
+def _in_blocks(body, carry, length, steps, cut):
+    """Blocks of `steps`, recomputed when they are differentiated; no derivative crosses a `cut`."""
+    whole, rest = divmod(length, steps)
+
+    @partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
+    def block(carry, first, n):
+        if cut:
+            carry = jtu.tree_map(lambda a: jnp.where(first, a, lax.stop_gradient(a)), carry)
+        return _scan(body, carry, n)
+
+    carry, saved = lax.scan(lambda carry, k: block(carry, k == 0, steps), carry, jnp.arange(whole))
+    saved = jtu.tree_map(lambda a: a.reshape(whole * steps, *a.shape[2:]), saved)
+    if rest:
+        carry, last = block(carry, jnp.array(whole == 0), rest)
+        saved = jtu.tree_map(lambda a, b: jnp.concatenate([a, b]), saved, last)
+    return carry, saved
