@@ -5,7 +5,7 @@ import math
 import diffrax as dfx
 
 
-def adaptive(rtol: float, atol: float, **options) -> dfx.PIDController:
+def adaptive(rtol, atol, **options) -> dfx.PIDController:
     """`diffrax.PIDController(rtol, atol, **options)`, which itself takes any tolerance.
 
     **Arguments:** `rtol`, `atol`: relative and absolute tolerance, both at least 0 and one of them

@@ -13,6 +13,7 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
+import purebrain as pb
 from purebrain import solvers
 from purebrain.solvers import ETDRK2, ETDRK4, ExpEuler, ExpRB32, ExpRosenbrockEuler
 from purebrain.solvers._phi import matrix_phis, phis
@@ -391,3 +392,247 @@ def test_long_steps_through_a_fast_transient():
         for name, y in run.ys.items():
             np.testing.assert_allclose(y, exact[name], rtol=1e-3, atol=1e-6)
         assert run.stats["num_steps"] < explicit / 10
+
+
+# ---- a stated linear part ----------------------------------------------------------------------
+
+
+def equations(function, *args):
+    """The number of equations that are traced, in all nested functions."""
+
+    def count(jaxpr):
+        nested = [p for e in jaxpr.eqns for p in e.params.values() if hasattr(p, "eqns")]
+        nested += [p.jaxpr for e in jaxpr.eqns for p in e.params.values() if hasattr(p, "jaxpr")]
+        return len(jaxpr.eqns) + sum(map(count, nested))
+
+    return count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def flops(function, *args):
+    return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("kind", [ExpEuler, ETDRK2, ETDRK4])
+def test_a_stated_linear_part_is_cheaper(kind):
+    """Rates of 60 neurons, dy/dt = -y / tau + W tanh(x), dx/dt = -x + y: the linear part is known,
+    and the same; without it each leaf is differentiated."""
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=(60, 60)))
+
+    def field(t, y, args):
+        rates, recovery = y
+        return -rates / 20 + weights @ jnp.tanh(recovery), -recovery + rates
+
+    def linear(t, y, args):
+        return tuple(
+            jnp.full_like(leaf, rate) for leaf, rate in zip(y, (-1 / 20, -1.0), strict=True)
+        )
+
+    term, y = dfx.ODETerm(field), tuple(jnp.asarray(np.random.default_rng(1).normal(size=(2, 60))))
+
+    def step(solver):
+        return lambda y: solver.step(term, 0.0, 0.3, y, None, None, True)[0]
+
+    plain, stated = step(kind()), step(kind(linear=linear))
+    for a, b in zip(jax.jit(plain)(y), jax.jit(stated)(y), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-15, atol=1e-15)
+    assert equations(stated, y) < equations(plain, y)
+    assert flops(stated, y) <= flops(plain, y)
+
+
+@pytest.mark.parametrize(("kind", "order"), [(ExpEuler, 1), (ETDRK2, 2), (ETDRK4, 4)])
+def test_another_linear_part_keeps_the_order_and_saves_a_product(kind, order):
+    """dy/dt = -y + W tanh(y): with -1 stated, the derivative of the product is not taken."""
+    weights = jnp.asarray(0.3 * np.random.default_rng(0).normal(size=(30, 30)))
+    term = dfx.ODETerm(lambda t, y, args: -y + weights @ jnp.tanh(y))
+    start = jnp.asarray(np.random.default_rng(1).normal(size=30))
+    solver = kind(linear=lambda t, y, args: jnp.full_like(y, -1.0))
+    exact = solve_ivp(lambda t, y: np.asarray(-y + weights @ np.tanh(y)), (0, 1), start,
+                      method="DOP853", rtol=1e-13, atol=1e-13).y[:, -1]  # fmt: skip
+
+    @jax.jit
+    def run(n):
+        def body(k, y):
+            return solver.step(term, k / n, (k + 1) / n, y, None, None, True)[0]
+
+        return jax.lax.fori_loop(0, n, body, start)
+
+    n = 2 ** np.arange(3, 7)
+    assert abs(slope(1 / n, [abs(run(int(k)) - exact).max() for k in n]) - order) < 0.2
+
+    def once(solver):
+        return lambda y: solver.step(term, 0.0, 0.1, y, None, None, True)[0]
+
+    saved = flops(once(kind()), start) - flops(once(solver), start)
+    assert saved > 2 * 30 * 30 * 0.9  # one matrix-vector product
+
+
+# ---- any solver of any neuron ------------------------------------------------------------------
+
+NEWTON = dfx.VeryChord(rtol=1e-10, atol=1e-10)
+OF_NEURONS = [
+    *((s, name) for (s, *_), name in zip(TABLE, NAMES, strict=True) if name != "ExpRB32"),
+    *((s, type(s).__name__) for s in (dfx.Tsit5(), dfx.Dopri8())),
+    *((s(root_finder=NEWTON), s.__name__) for s in (dfx.ImplicitEuler, dfx.Kvaerno3, dfx.Kvaerno5)),
+]
+FAST = {(pb.TraubMiles, "Euler"), (pb.TraubMiles, "ExpEuler"), (pb.TraubMiles, "ETDRK2")}
+FAST |= {(pb.LIF, "RK4"), (pb.LIF, "ETDRK4"), (pb.LIF, "Kvaerno3")}
+
+
+def run_of(neuron, x):
+    """The potentials after 0.4 ms, from an input, a potential at the start and a parameter."""
+    current, v0, rest = x
+    leaf = "e_l" if isinstance(neuron, pb.TraubMiles) else "v_rest"
+    neuron = eqx.tree_at(lambda m: getattr(m, leaf), neuron, rest)
+    state = eqx.tree_at(lambda y: y.v, neuron.init(dt=0.02), jnp.stack([v0, v0 + 3]))
+    return pb.simulate(neuron, state, current, dt=0.02, duration=0.4).state.v
+
+
+INPUT = jnp.array([300.0, -62.0, -61.0])
+
+
+@pytest.fixture(scope="module")
+def tight():
+    """scipy's answer, by model."""
+
+    def solve(model):
+        neuron = eqx.tree_at(
+            lambda m: m.e_l if model is pb.TraubMiles else m.v_rest, model(2, v_th=1e3), INPUT[2]
+        )
+        start = eqx.tree_at(lambda y: y.v, neuron.init(dt=0.02), INPUT[1] + jnp.array([0.0, 3.0]))
+        leaves, tree = jax.tree.flatten(start)
+
+        @jax.jit
+        def field(y):
+            y = jax.tree.unflatten(tree, list(y.reshape(-1, 2)))
+            return jnp.concatenate(jax.tree.leaves(neuron.vf(0.0, y, lambda v: INPUT[0] + 0 * v)))
+
+        run = solve_ivp(
+            lambda t, y: np.asarray(field(y)), (0, 0.4), np.concatenate(leaves), method="DOP853",
+            rtol=1e-11, atol=1e-11,
+        )  # fmt: skip
+        return run.y[:2, -1]
+
+    return {model: solve(model) for model in (pb.TraubMiles, pb.LIF)}
+
+
+@pytest.mark.parametrize(
+    ("model", "solver"),
+    [
+        pytest.param(
+            model, s, id=f"{model.__name__}-{name}",
+            marks=[] if (model, name) in FAST else pytest.mark.slow,
+        )
+        for model in (pb.TraubMiles, pb.LIF)
+        for s, name in OF_NEURONS
+    ],
+)  # fmt: skip
+def test_any_solver_steps_any_neuron_and_is_differentiable(model, solver, tight):
+    """Against scipy, and jax.grad against finite differences."""
+    neuron = model(2, v_th=1e3, solver=solver)
+
+    def loss(x):
+        v = run_of(neuron, x)
+        return (v**2).sum() * 1e-3, v
+
+    both = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (_, v), gradient = both(INPUT)
+    for k, eps in enumerate((1e-2, 1e-4, 1e-4)):
+        up, down = (both(INPUT.at[k].add(sign * eps))[0][0] for sign in (1, -1))
+        np.testing.assert_allclose(gradient[k], (up - down) / (2 * eps), rtol=3e-6)
+    first = isinstance(solver, dfx.Euler | dfx.ImplicitEuler | ExpEuler)
+    np.testing.assert_allclose(v, tight[model], atol=0.3 if first else 0.02)
+
+
+# ---- bad input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [s for s, _, lower in TABLE if lower is None],
+    ids=[name for (_, _, lower), name in zip(TABLE, NAMES, strict=True) if lower is None],
+)
+def test_no_error_estimate_no_adaptive_steps(solver):
+    term, control = dfx.ODETerm(lambda t, y, args: -y), solvers.adaptive(1e-4, 0)
+    message = "Cannot use adaptive step sizes with a solver that does not provide error estimates"
+    with pytest.raises(RuntimeError, match=message):
+        dfx.diffeqsolve(term, solver, 0.0, 1.0, 0.1, jnp.ones(2), stepsize_controller=control)
+    # What to do about it.
+    half = dfx.HalfSolver(solver)
+    run = dfx.diffeqsolve(term, half, 0.0, 1.0, 0.1, jnp.ones(2), stepsize_controller=control)
+    np.testing.assert_allclose(run.ys[0], np.exp(-1), rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("rtol", "atol", "message"),
+    [
+        (-1e-6, 1e-9, "rtol: -1e-06; it must be a finite number not below 0"),
+        (1e-6, -1.0, r"atol: -1.0; it must be.*such as adaptive\(rtol=1e-6, atol=1e-9\)"),
+        (float("nan"), 1e-9, "rtol: nan"),
+        (1e-6, float("inf"), "atol: inf"),
+        ("tight", 1e-9, "rtol: 'tight'"),
+        (0, 0, "rtol, atol: both 0"),
+    ],
+)
+def test_tolerances(rtol, atol, message):
+    with pytest.raises(ValueError, match=message):
+        solvers.adaptive(rtol, atol)
+
+
+def test_tolerances_reach_the_controller():
+    control = solvers.adaptive(1e-5, 0, dtmax=2.0)
+    assert (control.rtol, control.atol, control.dtmax) == (1e-5, 0, 2.0)
+
+
+def blowing_up(t, y, args):
+    return {"v": y["v"] ** 2, "w": jnp.where(t > 0.5, jnp.sqrt(args - t), 1.0)}
+
+
+def test_a_vector_field_that_is_not_finite():
+    """The time and the variable are named; as long as all is finite nothing changes."""
+    plain, checked = dfx.ODETerm(blowing_up), dfx.ODETerm(solvers.Finite(blowing_up))
+    start = {"v": jnp.asarray(0.1), "w": jnp.asarray(0.0)}
+
+    @eqx.filter_jit
+    def solve(term, a):
+        return dfx.diffeqsolve(
+            term, solvers.RK3(), 0.0, 1.0, 0.125, start, args=a,
+            stepsize_controller=dfx.ConstantStepSize(),
+        ).ys["w"][0]  # fmt: skip
+
+    good = jnp.asarray(2.0)
+    assert solve(checked, good) == solve(plain, good)
+    secant = (solve(plain, good + 1e-5) - solve(plain, good - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(lambda a: solve(checked, a))(good), secant, rtol=1e-8)
+
+    assert jnp.isnan(solve(plain, jnp.asarray(0.7)))
+    with pytest.raises(eqx.EquinoxRuntimeError, match=r"vector field of y\['w'\] at t = 0.75"):
+        solve(checked, jnp.asarray(0.7))
+    with pytest.raises(eqx.EquinoxRuntimeError, match=r"vector field of y\['w'\] at t = 0.8125"):
+        jax.block_until_ready(
+            eqx.filter_jit(jax.vmap(lambda a: solve(checked, a)))(jnp.array([2.0, 0.8]))
+        )
+
+
+def test_a_network_that_is_not_finite():
+    """For a network `simulate` names the step, the time and the variable, whatever the solver."""
+    for solver in (dfx.Euler(), ETDRK2()):
+        neuron = pb.LIF(2, solver=solver, v_th=1e3)
+        inputs = pb.Series(jnp.array([1.0, 1.0, 1.0, np.nan, 1.0]))
+        with pytest.raises(FloatingPointError, match=r"state\.v after step 3 \(t = 0.4 ms\)"):
+            pb.simulate(
+                neuron, neuron.init(dt=0.1), inputs, dt=0.1, duration=0.5, check_finite=True
+            )
+
+
+def test_an_implicit_solver_needs_tolerances_in_a_network():
+    """Elsewhere it takes those of the step size controller, which a network does not have."""
+    neuron = pb.LIF(2, solver=dfx.Kvaerno3())
+    with pytest.raises(ValueError, match=r"write Kvaerno3\(root_finder=diffrax.VeryChord\(rtol="):
+        pb.simulate(neuron, neuron.init(dt=0.1), 1.0, dt=0.1, duration=1.0)
+
+
+def test_leaves_of_two_shapes_are_no_population():
+    term = dfx.ODETerm(lambda t, y, args: y)
+    y = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    with pytest.raises(ValueError, match=r"pointwise=True: leaves of shapes \[\(2,\), \(3,\)\]"):
+        ExpRB32(pointwise=True).step(term, 0.0, 0.1, y, None, None, True)

@@ -82,12 +82,7 @@ class AbstractNeuron(AbstractSpiking[S]):
 
 def integrate(neuron: AbstractNeuron[S], y: S, x, tick: Tick) -> S:
     """One step of the neuron's vector field, without threshold and reset."""
-    if get_origin(neuron.solver.term_structure) is dfx.MultiTerm:
-        name = type(neuron.solver).__name__
-        raise TypeError(
-            f"solver: {name} is for a sum of terms, and a neuron is one; if it is for noise, "
-            f"write Noisy(neuron, sigma, solver={name}())."
-        )
+    _check_solver(neuron.solver)
     term = _ClockTerm(neuron.vf, tick.dt)
     t0, drives = tick.t, input_drives(neuron.n, x)
     t1 = t0 + tick.dt
@@ -95,6 +90,21 @@ def integrate(neuron: AbstractNeuron[S], y: S, x, tick: Tick) -> S:
     # Any solver is told that the state jumped: resets are not part of the flow.
     y, *_ = neuron.solver.step(term, t0, t1, y, drives, solver_state, jnp.array(True))
     return y
+
+
+def _check_solver(solver: dfx.AbstractSolver) -> None:
+    name = type(solver).__name__
+    if get_origin(solver.term_structure) is dfx.MultiTerm:
+        raise TypeError(
+            f"solver: {name} is for a sum of terms, and a neuron is one; if it is for noise, "
+            f"write Noisy(neuron, sigma, solver={name}())."
+        )
+    tolerance = getattr(getattr(solver, "root_finder", None), "rtol", 0.0)
+    if not isinstance(tolerance, float | Array):  # diffrax's: "that of the step size controller"
+        raise ValueError(
+            f"solver: {name} without tolerances, and a network's fixed step has none to give; "
+            f"write {name}(root_finder=diffrax.VeryChord(rtol=1e-8, atol=1e-8))."
+        )
 
 
 def input_drives(n: int, x) -> Drives:
