@@ -39,6 +39,14 @@ class Noisy(AbstractSpiking[S]):
     **Raises:** `TypeError` for a solver of ODEs only; `ValueError` for a run without a key, or a
     variable that the state does not have.
 
+    >>> import jax.random as jr, purebrain as pb
+    >>> cell = pb.Refractory(pb.Noisy(pb.LIF(100), sigma=1.5), tau_ref=2.0)
+    >>> run = pb.simulate(
+    ...     cell, cell.init(dt=0.1), 9.0, dt=0.1, duration=50.0, key=jr.key(0)
+    ... )  # 9 mV would not reach the threshold without noise
+    >>> bool(run.saved.any())
+    True
+
     Gerstner et al. (2014), Neuronal Dynamics, chapter 8; Kloeden and Platen (1992), Numerical
     Solution of Stochastic Differential Equations.
     """
