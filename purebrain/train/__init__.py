@@ -1,0 +1,36 @@
+"""Training through the simulator: losses, encoders, data, and a loop over `optax`'s steps."""
+
+from ._batches import Batches as Batches
+from ._checkpoint import CheckpointError as CheckpointError
+from ._checkpoint import load_checkpoint as load_checkpoint
+from ._checkpoint import save_checkpoint as save_checkpoint
+from ._cifar10 import read_cifar10 as read_cifar10
+from ._dale import Dale as Dale
+from ._events import EventList as EventList
+from ._events import event_list as event_list
+from ._events import events_from_times as events_from_times
+from ._events import project as project
+from ._fit import Fit as Fit
+from ._fit import NotFinite as NotFinite
+from ._fit import fit as fit
+from ._idx import read_idx as read_idx
+from ._idx import read_labelled_images as read_labelled_images
+from ._latency_code import latency_code as latency_code
+from ._latency_loss import first_spike_time as first_spike_time
+from ._latency_loss import latency_cross_entropy as latency_cross_entropy
+from ._membrane_loss import max_over_time_cross_entropy as max_over_time_cross_entropy
+from ._parts import in_parts as in_parts
+from ._phase_code import phase_code as phase_code
+from ._poisson_code import poisson_code as poisson_code
+from ._population_code import gaussian_tuning as gaussian_tuning
+from ._population_code import von_mises_tuning as von_mises_tuning
+from ._rate_loss import firing_rates as firing_rates
+from ._rate_loss import rate_cross_entropy as rate_cross_entropy
+from ._rate_loss import rate_error as rate_error
+from ._regularise import membrane_bounds as membrane_bounds
+from ._regularise import rate_bounds as rate_bounds
+from ._regularise import spike_l1 as spike_l1
+from ._regularise import spike_l2 as spike_l2
+from ._trials import Filter as Filter
+from ._trials import Trials as Trials
+from ._van_rossum import van_rossum as van_rossum

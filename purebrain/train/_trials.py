@@ -1,0 +1,87 @@
+"""Layers on batches of sequences: many trials of one model, stepped together."""
+
+import dataclasses
+from typing import Generic, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from .._check import instance, one_key
+from .._core import AbstractDynamics, X, Y
+from ..synapse import AbstractSynapse
+
+S = TypeVar("S")
+
+
+class Trials(AbstractDynamics[S, X, Y], Generic[S, X, Y]):
+    """`n` trials of a model side by side: state, input and output have a leading axis of trials.
+
+    The same as `jax.vmap` around `simulate`, but the loop over time stays outermost. So inputs and
+    records are (steps, trials, ...), each step one contiguous block (a gradient with respect to an
+    input takes a third of the time so). Each trial has noise and initial values of its own.
+
+    **Arguments:** `model`: dynamics; `n`: the number of trials.
+
+        >>> import jax.numpy as jnp, purebrain as pb
+        >>> trials = Trials(pb.LIF(3), 2)
+        >>> drive = pb.Series(jnp.zeros((5, 2, 3)))  # steps, trials, neurons
+        >>> state = trials.init(dt=1.0)
+        >>> pb.simulate(trials, state, drive, dt=1.0, duration=5.0).saved.shape
+        (5, 2, 3)
+    """
+
+    model: AbstractDynamics[S, X, Y]
+    n: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        instance("model", self.model, AbstractDynamics)
+        if not (isinstance(self.n, int) and self.n >= 1):
+            raise ValueError(f"n: {self.n!r}; it must be at least 1.")
+
+    def init(self, *, dt, key=None):
+        one = lambda k: self.model.init(dt=dt, key=k)  # noqa: E731
+        return jax.vmap(one, axis_size=self.n)(self._keys(key))
+
+    def step(self, state, x, tick):
+        def one(s, x, key):
+            return self.model.step(s, x, dataclasses.replace(tick, key=key))
+
+        return jax.vmap(one)(state, x, self._keys(tick.key))
+
+    def _keys(self, key):
+        return None if one_key(key) is None else jr.split(key, self.n)
+
+
+class Filter(AbstractDynamics[S, Array, Array], Generic[S]):
+    """Synaptic kinetics as a layer: the input of a step arrives, the output is the synaptic
+    variable after it.
+
+    An exponential filter of what a projection delivers, and a leaky integrator that does not spike:
+
+        g <- g exp(-dt / tau) + x
+
+    **Arguments:** `syn`: the kinetics, such as `Exponential(tau=5.0)`; `n`: the number of targets.
+
+        >>> import math, jax.numpy as jnp, purebrain as pb
+        >>> leaky = Filter(pb.Exponential(5.0), 1)
+        >>> impulse = pb.Series(jnp.array([[1.0], [0.0]]))
+        >>> g = pb.simulate(leaky, leaky.init(dt=1.0), impulse, dt=1.0, duration=2.0).saved[:, 0]
+        >>> bool(abs(g[1] - math.exp(-1 / 5)) < 1e-6)
+        True
+    """
+
+    syn: AbstractSynapse[S]
+    n: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        instance("syn", self.syn, AbstractSynapse)
+
+    def init(self, *, dt, key=None):
+        return self.syn.init(self.n, jnp.zeros(()).dtype)
+
+    def step(self, state, x: Float[Array, " n"], tick):
+        state = self.syn.receive(self.syn.flow(state, tick), lambda g: g + x.astype(g.dtype))
+        return state, self.syn.output(state)
