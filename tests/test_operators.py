@@ -138,6 +138,39 @@ def test_many_words_of_spikes(form, share):
     assert_close(jax.jit(case.event)(weight, s, y), want, EXACT)
 
 
+@pytest.fixture
+def in_groups(monkeypatch):
+    """Rows are added several at once of few neurons too."""
+    monkeypatch.setattr("purebrain.ops.cpu._rows.MANY", 0)
+
+
+@pytest.mark.parametrize("form", [*SPARSE, "fixed_indegree"])
+def test_groups_of_rows_of_which_the_last_is_not_full(form, in_groups):
+    n_pre = 150
+    case, (weight, s, y) = drawn(form, True, n_pre, 7, whole=True, share=1.0)
+    s, order = jnp.where(s == 0, 5, s), np.random.default_rng(0).permutation(n_pre)
+    event = jax.jit(case.event, compiler_options=UNOPTIMIZED)
+    for n_events in (0, 1, 15, 16, 17, 63, 64, 65, 129, n_pre):
+        some = jnp.where(order < n_events, s, 0)
+        want = case.dense(np.asarray(weight), np.asarray(some), np.asarray(y))
+        assert_close(event(weight, some, y), want, EXACT, f"{n_events} events")
+    two = jnp.stack([some, jnp.roll(s, 1)])
+    got = jax.jit(jax.vmap(case.event, (None, 0, None)), compiler_options=UNOPTIMIZED)
+    want = np.stack([case.dense(*map(np.asarray, (weight, row, y))) for row in two])
+    assert_close(got(weight, two, y), want, EXACT, "a batch")
+
+
+@pytest.mark.parametrize("form", ["fixed_outdegree", "csr", "csr_unequal"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_of_other_rows_than_those_of_events_do_nothing(form, value, in_groups):
+    case, (weight, s, y) = drawn(form, True, 70, 7, whole=True)
+    s = s.at[0].set(0)  # the first row stands in for the events that the last group lacks
+    silent = np.asarray(s == 0)[case.pre].reshape(weight.shape)
+    event = jax.jit(case.event, compiler_options=UNOPTIMIZED)
+    assert silent.any() and np.isfinite(event(weight, s, y)).all()
+    assert_close(event(jnp.where(silent, value, weight), s, y), event(weight, s, y), EXACT)
+
+
 @pytest.mark.parametrize("form", SPARSE)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_reaches_its_targets_only(form, value):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._family import Kernels
-from ._events import for_each_event, scatter_add, take
+from ._events import at, for_each_event, take
+from ._rows import add_rows
 
 
 class Rows(NamedTuple):
@@ -25,67 +26,61 @@ class Rows(NamedTuple):
 
 
 def _for_each_slice(layout, indptr, i, visit, carry):
-    """Folds `carry = visit(carry, first, inside [width])` over the slices of row i."""
-    at = lax.dynamic_slice(indptr, (i,), (2,))
-    start, stop = at[0], at[1]
+    """Folds `carry = visit(carry, first, inside [..., width])` over the slices of rows i [...]."""
+    start, stop = take(indptr, i), take(indptr, i + 1)
     last = jnp.int32(layout.form.n_synapses - layout.form.width)
+    places = jnp.arange(layout.form.width, dtype=jnp.int32).reshape(*[1] * jnp.ndim(i), -1)
 
     def one(p, carry):
         first = jnp.minimum(p, last)
-        place = first + jnp.arange(layout.form.width, dtype=jnp.int32)
-        return visit(carry, first, (place >= p) & (place < stop))
+        place = first[..., None] + places
+        return visit(carry, first, (place >= p[..., None]) & (place < stop[..., None]))
 
     if layout.form.one_slice:
         return one(start, carry)
     return lax.while_loop(
-        lambda state: state[0] < stop,
+        lambda state: jnp.any(state[0] < stop),
         lambda state: (state[0] + layout.form.width, one(*state)),
         (start, carry),
     )[1]
 
 
-def _slice(a, start, layout):
-    return lax.dynamic_slice_in_dim(a, start, layout.form.width, axis=-1)
+def slices(layout, a, first):
+    """a[p : p + width] for each of the places p, or the one."""
+    if jnp.ndim(first) == 0:
+        return lax.dynamic_slice_in_dim(a, first, layout.form.width, axis=-1)
+    numbers = lax.GatherDimensionNumbers((1,), (), (0,))
+    return lax.gather(a, first[:, None], numbers, (layout.form.width,), mode="promise_in_bounds")
 
 
-def _batch_row(a, b):
-    zero = jnp.int32(0)
-    b = b if a.shape[0] > 1 else zero
-    return lax.dynamic_index_in_dim(a, b, keepdims=False, allow_negative_indices=False)
-
-
-def _weights(layout, weights, p, *_):
-    return _slice(weights, p, layout)
+def _weights(layout, w, w_at, first, *_):
+    numbers = lax.GatherDimensionNumbers((1,), (0,), (0, 1))
+    places, size = jnp.stack([w_at, first], -1), (1, layout.form.width)
+    return lax.gather(w, places, numbers, size, mode="promise_in_bounds")
 
 
 def kernels(targets, weights_of=_weights) -> Kernels:
     """The kernels, for rows whose targets from synapse p on are `targets(layout, p, *structure)`,
-    and their weights `weights_of(layout, weights, p, *structure)`.
+    and their weights `weights_of(layout, w, w_at, p, *structure)`, in the batch `w_at` of w.
 
     `structure` is the index arrays behind indptr.
     """
 
     def scatter(layout, y, s, w, indptr, *rest):
-        def visit(y, b, i, value):
-            weights = _batch_row(w, b)
+        def rows(i, w_at, add, carry):
+            def part(carry, p, inside):
+                weights = weights_of(layout, w, w_at, p, *rest) if layout.synapses else None
+                return add(carry, targets(layout, p, *rest), inside, weights)
 
-            def add(y, p, inside):
-                row = weights_of(layout, weights, p, *rest) if layout.synapses else weights
-                row = row if value is None else row * value
-                ids = targets(layout, p, *rest)
-                return scatter_add(
-                    y, b * layout.n_post, ids, jnp.where(inside, row, jnp.zeros((), y.dtype))
-                )
+            return _for_each_slice(layout, indptr, i, part, carry)
 
-            return _for_each_slice(layout, indptr, i, add, y)
-
-        return for_each_event(layout, s, visit, y.reshape(-1)).reshape(y.shape)
+        return add_rows(layout, y, s, w, layout.form.width, rows)
 
     def gather(layout, w, x, indptr, *rest):
         def row(carry, i):
             def add(total, p, inside):
                 terms = take(x, targets(layout, p, *rest))
-                terms = terms * _slice(w, p, layout) if layout.synapses else terms
+                terms = terms * slices(layout, w, p) if layout.synapses else terms
                 return total + jnp.sum(jnp.where(inside, terms, jnp.zeros((), x.dtype)), -1)
 
             zero = jnp.zeros(x.shape[0], x.dtype)
@@ -99,7 +94,7 @@ def kernels(targets, weights_of=_weights) -> Kernels:
 
     def outer(layout, s, x, indptr, *rest):
         def visit(out, b, i, value):
-            xs = _batch_row(x, b)
+            xs = at(x, b)
 
             def add(out, p, inside):
                 terms = take(xs, targets(layout, p, *rest))
@@ -119,7 +114,7 @@ def kernels(targets, weights_of=_weights) -> Kernels:
 
 
 def _plain(layout, p, indices):
-    return _slice(indices, p, layout)
+    return slices(layout, indices, p)
 
 
 def delayed_targets(layout, indices, delay, slot, dt):
@@ -132,8 +127,7 @@ def delayed_targets(layout, indices, delay, slot, dt):
 
 
 def _delayed(layout, p, indices, delay, slot, dt):
-    at = (_slice(indices, p, layout), _slice(delay, p, layout))
-    return delayed_targets(layout, *at, slot, dt)
+    return delayed_targets(layout, slices(layout, indices, p), slices(layout, delay, p), slot, dt)
 
 
 KERNELS = kernels(_plain)

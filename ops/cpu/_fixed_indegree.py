@@ -6,8 +6,7 @@ from jax import lax
 from .._family import Kernels
 from .._spikes import pack_bits
 from ..xla import _fixed_indegree as xla
-from ._csr import kernels
-from ._events import take
+from ._csr import kernels, slices
 
 # A synapse of an event's costs about as much as this many in the sum over all: where they share a
 # weight, and where each has one (measured at 10,000 targets of 100 sources, one core).
@@ -15,12 +14,12 @@ SHARED_COST, OWN_COST = 4, 6
 
 
 def _targets(layout, p, order):
-    places = lax.dynamic_slice_in_dim(order, p, layout.form.width)
-    return places // jnp.int32(layout.form.indegree)
+    return slices(layout, order, p) // jnp.int32(layout.form.indegree)
 
 
-def _weights(layout, weights, p, order):
-    return take(weights, lax.dynamic_slice_in_dim(order, p, layout.form.width))
+def _weights(layout, w, w_at, p, order):
+    w_at, places = jnp.broadcast_arrays(w_at[:, None], slices(layout, order, p))
+    return w.at[w_at, places].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def scatter(layout, y, s, w, sources, indptr, order):

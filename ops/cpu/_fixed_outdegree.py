@@ -1,26 +1,25 @@
 """CPU kernels of fixed out-degree: a row of K targets for each pre-synaptic neuron."""
 
 import jax.numpy as jnp
-from jax import lax
 
 from .._family import Kernels
 from .._spikes import as_floats
-from ._events import for_each_event, scatter_add, take
+from ._events import take
+from ._rows import add_rows
 
 
-def _row(a, i):
-    return lax.dynamic_index_in_dim(a, i, keepdims=False, allow_negative_indices=False)
+def _rows(a, ids):
+    return a.at[ids].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def scatter(layout, y, s, w, targets):
-    def visit(y, b, i, value):
-        ids = _row(targets, i)
-        row = _row(w, b if w.shape[0] > 1 else jnp.int32(0))
-        row = _row(row, i) if layout.synapses else row
-        row = row if value is None else row * value
-        return scatter_add(y, b * layout.n_post, ids, jnp.broadcast_to(row, ids.shape))
+    def rows(i, w_at, add, carry):
+        weights = None
+        if layout.synapses:
+            weights = _rows(w, (w_at, i))
+        return add(carry, _rows(targets, i), True, weights)
 
-    return for_each_event(layout, s, visit, y.reshape(-1)).reshape(y.shape)
+    return add_rows(layout, y, s, w, targets.shape[1], rows)
 
 
 def gather(layout, w, x, targets):

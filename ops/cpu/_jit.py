@@ -6,14 +6,13 @@ loop's step.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from .._family import Kernels
 from .._jit_matrix import coefficients, parts, row, row_keys, weights
-from ._events import event_list, scatter_add, take
+from ._events import event_list, take
+from ._rows import NOWHERE, scatter_add
 
-NOWHERE = np.int32(2**31 - 1)  # beyond any array's end
 BLOCK = 64  # rows whose words are made at once
 
 
@@ -78,7 +77,7 @@ def scatter(layout, y, s, w, seed, degree):
             # XLA's scatter leaves out what is out of bounds; were the weights masked instead, the
             # columns would be computed twice, for each of the two.
             ids = jnp.where(inside, b * layout.n_post + columns, NOWHERE)
-            return scatter_add(y, jnp.int32(0), ids, jnp.broadcast_to(weight, ids.shape))
+            return scatter_add(y, ids, jnp.broadcast_to(weight, ids.shape))
 
         return slices(add, y)
 
