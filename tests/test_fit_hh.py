@@ -1,5 +1,9 @@
 """The squid's neuron against scipy, its gradient by every path, bounded parameters, and the fit."""
 
+import importlib
+import json
+from pathlib import Path
+
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -14,8 +18,10 @@ import purebrain as pb
 from purebrain.surrogate import Heaviside
 
 from .helpers_net import DT, coba
+from .test_examples import run as run_example
 
 REST = -65.0
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def potential(tick, state, out):
@@ -316,3 +322,66 @@ def test_bijectors_refuse_what_is_outside():
             pb.unconstrain(y, pb.Positive())
     with pytest.raises(Exception, match="not inside"):
         jax.jit(lambda y: pb.unconstrain(y, pb.Positive()))(-1.0)
+
+
+# ---- the example -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The example as a module, with a short recording of one spike."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLES))
+        module = importlib.import_module("fit_hh")
+        yield module, module.record(28.0, 0.05, 0.0, jr.key(0))
+
+
+@pytest.mark.parametrize("which", ["steps", "adaptive"])
+def test_gradient_of_the_fit_is_that_of_differences(example, which):
+    """Of both integrators, with and without the pull; forward and reverse mode of the adaptive."""
+    module, recording = example
+    free = {"g_na": 0.3, "g_k": -0.4, "g_l": 0.2, "e_l": 0.1}
+    free = {k: jnp.asarray(x) for k, x in free.items()}
+    if which == "steps":
+        value_and_grad = module.in_steps(recording, pb.TimeParallel())
+        h, allowed = 1e-3, 1e-5
+    else:
+        value_and_grad = module.adaptive(recording, 1e-9)
+        h, allowed = 1e-2, 1e-5
+    value_and_grad = jax.jit(value_and_grad)
+    for kappa in (1.0, 0.0):
+        kappa = jnp.asarray(kappa)
+        grads = value_and_grad(free, kappa)[1]
+        for name, x in free.items():
+            at = lambda k: value_and_grad(free | {name: x + k * h}, kappa)[0]  # noqa: B023, E731
+            secant = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * h)
+            np.testing.assert_allclose(grads[name], secant, rtol=allowed, err_msg=name)
+
+
+def test_quick_fit_recovers_the_parameters(tmp_path):
+    done = run_example("fit_hh.py", "--quick", "--json", "--plot", "fit.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["adaptive_best_off_percent"] < 3
+    assert figures["steps_best_off_percent"] < 25  # its error at 0.025 ms, not the fit's
+    assert figures["adaptive_off_percent_quartiles"][1] < 30  # guesses start 200% off
+    assert (tmp_path / "fit.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--duration", "20"], "--duration: 20.0 ms; it must be above 22.0"),
+        (["--noise", "-1"], "--noise: -1.0 mV; it must be finite and not negative"),
+        (["--learning-rate", "0"], "--learning-rate: 0.0; it must be between 0 and 1"),
+        (["--tolerance", "nan"], "--tolerance: nan; it must be between 0 and 1"),
+        (["--iterations", "3"], "--iterations, --refine: at least 4"),
+        (["--guesses", "0"], "0 is not above 0"),
+    ],
+)
+def test_wrong_arguments_of_the_fit(example, args, message, capsys):
+    module, _ = example
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr("sys.argv", ["fit_hh.py", *args])
+        module._cli.main(module.run, module.options())
+    assert stop.value.code == 2 and message in capsys.readouterr().err
