@@ -323,7 +323,7 @@ def options() -> argparse.ArgumentParser:
     p.add_argument("--learning-rate", type=float, default=0.1)
     p.add_argument("--duration", type=float, default=45.0, metavar="MS", help="of the recording")
     p.add_argument("--dt", type=float, default=0.025, metavar="MS", help="of samples and ExpEuler")
-    p.add_argument("--tolerance", type=float, default=1e-4, help="of the adaptive solver")
+    p.add_argument("--tolerance", type=float, default=1e-5, help="of the adaptive solver")
     p.add_argument("--noise", type=float, default=0.0, metavar="MV", help="of the recording")
     p.add_argument(
         "--refine", type=int, default=200, help="iterations of the best guess at a finer step"
