@@ -14,6 +14,8 @@ from .._family import Kernels
 from ._events import at, for_each_event, take
 from ._rows import add_rows
 
+TERMS = 1 << 15  # of the sums of `gather` at once
+
 
 class Rows(NamedTuple):
     """What is static about rows of several lengths."""
@@ -46,11 +48,13 @@ def _for_each_slice(layout, indptr, i, visit, carry):
 
 
 def slices(layout, a, first):
-    """a[p : p + width] for each of the places p, or the one."""
+    """a[..., p : p + width] for each of the places p, or the one."""
     if jnp.ndim(first) == 0:
         return lax.dynamic_slice_in_dim(a, first, layout.form.width, axis=-1)
-    numbers = lax.GatherDimensionNumbers((1,), (), (0,))
-    return lax.gather(a, first[:, None], numbers, (layout.form.width,), mode="promise_in_bounds")
+    batch = tuple(range(a.ndim - 1))
+    numbers = lax.GatherDimensionNumbers((*batch, a.ndim), (), (a.ndim - 1,))
+    sizes = *a.shape[:-1], layout.form.width
+    return lax.gather(a, first[:, None], numbers, sizes, mode="promise_in_bounds")
 
 
 def _weights(layout, w, w_at, first, *_):
@@ -77,19 +81,24 @@ def kernels(targets, weights_of=_weights) -> Kernels:
         return add_rows(layout, y, s, w, layout.form.width, rows)
 
     def gather(layout, w, x, indptr, *rest):
-        def row(carry, i):
+        def rows(i):
             def add(total, p, inside):
                 terms = take(x, targets(layout, p, *rest))
                 terms = terms * slices(layout, w, p) if layout.synapses else terms
                 return total + jnp.sum(jnp.where(inside, terms, jnp.zeros((), x.dtype)), -1)
 
-            zero = jnp.zeros(x.shape[0], x.dtype)
-            return carry, _for_each_slice(layout, indptr, i, add, zero)
+            zeros = jnp.zeros((x.shape[0], *i.shape), x.dtype)
+            return _for_each_slice(layout, indptr, i, add, zeros)
 
-        if layout.n_pre == 0:
-            return jnp.zeros((x.shape[0], 0), x.dtype)
-        _, out = lax.scan(row, None, jnp.arange(layout.n_pre, dtype=jnp.int32))
-        out = jnp.moveaxis(out, 0, 1)
+        if 0 in (*x.shape, layout.n_pre, layout.form.width):
+            return jnp.zeros((x.shape[0], layout.n_pre), x.dtype)
+        # Rows of one slice go many at once, in blocks that stay in a cache.
+        many = max(TERMS // (x.shape[0] * layout.form.width), 1)
+        block = min(many, layout.n_pre) if layout.form.one_slice else 1
+        n_blocks = -(-layout.n_pre // block)
+        i = jnp.minimum(jnp.arange(n_blocks * block, dtype=jnp.int32), layout.n_pre - 1)
+        out = lax.map(rows, i.reshape(n_blocks, block))
+        out = jnp.moveaxis(out, 1, 0).reshape(x.shape[0], -1)[:, : layout.n_pre]
         return out if layout.synapses else w[:, None] * out
 
     def outer(layout, s, x, indptr, *rest):
