@@ -234,9 +234,7 @@ class Recurrent(pb.AbstractDynamics):
 
 
 def run(model, x):
-    trials = train.Trials(model, x.shape[1])
-    state = trials.init(dt=1.0)
-    return pb.simulate(trials, state, pb.Series(x), dt=1.0, duration=float(x.shape[0])).saved
+    return train.over_time(model, x, dt=1.0)
 
 
 def net_of(spike, recurrent=False, scale=1.0):
@@ -339,26 +337,53 @@ def test_loss_decreases_on_a_fixed_seed():
 # ---- layers over trials --------------------------------------------------------------------------
 
 
-def test_trials_are_vmap_around_simulate():
+@pytest.mark.parametrize("adjoint", [None, pb.Checkpointed(), pb.Truncated(20)])
+def test_layers_over_time_are_vmap_around_simulate_and_so_is_their_gradient(adjoint):
     model = pb.Chain(train.Filter(pb.Exponential(4.0), 3), pb.LIF(3, v_rest=-60.0))
-    x = jnp.asarray(RNG.normal(10, 30, (20, 5, 3)))
-    together = run(model, x)
+    x = jnp.asarray(RNG.normal(10, 20, (20, 5, 3)))
+    trials = train.Trials(model, 5)
 
-    def one(x):
-        return pb.simulate(model, model.init(dt=1.0), pb.Series(x), dt=1.0, duration=20.0).saved
+    def mapped(x):
+        def one(x):
+            state, drive = model.init(dt=1.0), pb.Series(x)
+            return pb.simulate(model, state, drive, dt=1.0, duration=20.0).saved
 
-    assert (together == jax.vmap(one, 1, 1)(x)).all()
-    assert 0 < float(together.mean()) < 1
+        return jax.vmap(one, 1, 1)(x)
+
+    def stepped(x):
+        state, drive = trials.init(dt=1.0), pb.Series(x)
+        return pb.simulate(trials, state, drive, dt=1.0, duration=20.0).saved
+
+    def layered(x):
+        return train.over_time(model, x, dt=1.0, adjoint=adjoint)
+
+    weight = jnp.asarray(RNG.normal(size=(20, 5, 3)))
+    expected, slope = jax.value_and_grad(lambda x: jnp.sum(mapped(x) * weight))(x)
+    assert 0.05 < float(mapped(x).mean()) < 0.95
+    for f in (stepped, layered):
+        assert (f(x) == mapped(x)).all()
+        value, grad = jax.value_and_grad(lambda x, f=f: jnp.sum(f(x) * weight))(x)
+        assert float(value) == float(expected)
+        np.testing.assert_allclose(grad, slope, rtol=1e-10, atol=1e-14)
+
+
+class Noise(pb.AbstractDynamics):
+    """A random number a step."""
+
+    def init(self, *, dt, key=None):
+        return jr.uniform(key)
+
+    def step(self, state, x, tick):
+        return state, state + jr.uniform(tick.key) + x
 
 
 def test_trials_have_noise_and_initial_values_of_their_own():
-    trials = train.Trials(pb.PoissonSource(50, 100.0), 3)
-    out = pb.simulate(trials, trials.init(dt=1.0), None, dt=1.0, duration=20.0, key=jr.key(0))
-    counts = np.asarray(out.saved).sum(0)
-    assert (counts[0] != counts[1]).any() and (counts[1] != counts[2]).any()
-    trials = train.Trials(pb.LIF(4, v_init=pb.Normal(-55.0, 5.0)), 3)
-    v = np.asarray(trials.init(dt=1.0, key=jr.key(0)).v)
-    assert np.unique(v).size == 12
+    trials = train.Trials(Noise(), 3)
+    start = trials.init(dt=1.0, key=jr.key(0))
+    out = pb.simulate(trials, start, jnp.zeros(3), dt=1.0, duration=20.0, key=jr.key(1)).saved
+    assert np.unique(start).size == 3 and np.unique(out).size == 60
+    layers = [train.over_time(Noise(), jnp.zeros((20, 3)), dt=1.0, key=jr.key(k)) for k in (0, 1)]
+    assert np.unique(layers).size == 120
 
 
 # ---- bad input -----------------------------------------------------------------------------------
@@ -384,6 +409,9 @@ REFUSED = {
     ),
     (ValueError, r"n: 0; it must be at least 1"): lambda: train.Trials(pb.LIF(1), 0),
     (TypeError, r"model: 3; .* AbstractDynamics"): lambda: train.Trials(3, 1),
+    (ValueError, r"x: shape \(0, 2\)"): (
+        lambda: train.over_time(pb.LIF(2), jnp.zeros((0, 2)), dt=1.0)
+    ),
     (TypeError, r"syn: 3; .* AbstractSynapse"): lambda: train.Filter(3, 1),
 }
 

@@ -33,4 +33,5 @@ from ._regularise import spike_l1 as spike_l1
 from ._regularise import spike_l2 as spike_l2
 from ._trials import Filter as Filter
 from ._trials import Trials as Trials
+from ._trials import over_time as over_time
 from ._van_rossum import van_rossum as van_rossum
