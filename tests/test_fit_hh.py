@@ -336,7 +336,7 @@ def example():
         yield module, module.record(28.0, 0.05, 0.0, jr.key(0))
 
 
-@pytest.mark.parametrize("which", ["steps", "adaptive"])
+@pytest.mark.parametrize("which", ["steps", pytest.param("adaptive", marks=pytest.mark.slow)])
 def test_gradient_of_the_fit_is_that_of_differences(example, which):
     """Of both integrators, with and without the pull; forward and reverse mode of the adaptive."""
     module, recording = example
@@ -358,6 +358,7 @@ def test_gradient_of_the_fit_is_that_of_differences(example, which):
             np.testing.assert_allclose(grads[name], secant, rtol=allowed, err_msg=name)
 
 
+@pytest.mark.slow
 def test_quick_fit_recovers_the_parameters(tmp_path):
     done = run_example("fit_hh.py", "--quick", "--json", "--plot", "fit.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
