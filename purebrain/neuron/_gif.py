@@ -79,7 +79,9 @@ class GIF(AbstractNeuron):
     v_rest: Float[Array, "..."] = eqx.field(converter=as_param, default=-70.0)
     v_inf: Float[Array, "..."] = eqx.field(converter=as_param, default=-60.0)
     v_reset: Float[Array, "..."] = eqx.field(converter=as_param, default=-70.0)
-    v_th_reset: Float[Array, "..."] | None = eqx.field(converter=as_initial_or_none, default=None)
+    v_th_reset: Float[Array, "..."] | None = eqx.field(
+        converter=lambda v: None if v is None else as_param(v), default=None
+    )
     v_init: AbstractDistribution | Array | None = eqx.field(
         converter=as_initial_or_none, default=None
     )
