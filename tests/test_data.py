@@ -83,6 +83,7 @@ def test_labelled_images(tmp_path):
         (b"\x1f\x8b" + b"\0" * 30, "damaged gzip"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "truncated: 16 bytes"),
     ],
+    ids=range(11),  # compressed bytes hold the time
 )
 def test_idx_refuses_anything_else(data, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -338,7 +338,7 @@ def example():
 
 @pytest.mark.parametrize("which", ["steps", pytest.param("adaptive", marks=pytest.mark.slow)])
 def test_gradient_of_the_fit_is_that_of_differences(example, which):
-    """Of both integrators, with and without the pull; forward and reverse mode of the adaptive."""
+    """Of both integrators, with and without the pull; forward mode of the adaptive."""
     module, recording = example
     free = {"g_na": 0.3, "g_k": -0.4, "g_l": 0.2, "e_l": 0.1}
     free = {k: jnp.asarray(x) for k, x in free.items()}
