@@ -18,6 +18,7 @@ Intelligence 3.
 import argparse
 import functools
 import time
+from typing import Any
 
 import _cli
 import jax
@@ -135,16 +136,22 @@ def backward(most, residuals, cotangent):
 layer.defvjp(forward, backward)
 
 
+def first_spikes(times, weights) -> jax.Array:
+    """The times, (batch, neurons), of neurons that fire at most once."""
+    spikes: Any = layer(times, weights, 1)
+    return spikes[..., 0]
+
+
 def network(weights, times):
     """Spike times of the hidden layer, (batch, hidden), and of the outputs, (batch, 10).
 
     A strong spike at CUE makes the outputs that are still silent fire: without a spike there is
     nothing to move, and training would stop at a network that says nothing.
     """
-    hidden = layer(times, weights[0], 1)[..., 0]
+    hidden = first_spikes(times, weights[0])
     cue = jnp.full((len(times), 1), CUE, times.dtype)
     to_output = jnp.concatenate([weights[1], jnp.full((1, 10), CUE_WEIGHT, times.dtype)])
-    return hidden, layer(jnp.concatenate([hidden, cue], axis=1), to_output, 1)[..., 0]
+    return hidden, first_spikes(jnp.concatenate([hidden, cue], axis=1), to_output)
 
 
 def loss(weights, times, labels):
@@ -178,7 +185,7 @@ def run(args: argparse.Namespace) -> None:
     import optax
 
     x, x_test, y, y_test = digits(args.seed)
-    hidden, epochs = (60, 8) if args.quick else (args.hidden, args.epochs)
+    hidden, epochs = (60, 15) if args.quick else (args.hidden, args.epochs)
     steps = len(x) // args.batch
     if steps == 0:
         raise ValueError(f"--batch: {args.batch}, but there are {len(x)} digits to train with.")
@@ -188,7 +195,7 @@ def run(args: argparse.Namespace) -> None:
         (12 + 6 * jr.normal(k2, (hidden, 10))) / hidden,
     ]
     # The derivative of a spike that just reaches threshold is huge: the norm is bounded.
-    rate = optax.cosine_decay_schedule(0.17 / hidden * args.learning_rate, epochs * steps)
+    rate = optax.cosine_decay_schedule(0.1 / hidden * args.learning_rate, epochs * steps)
     optimizer = optax.chain(optax.clip_by_global_norm(0.3), optax.adam(rate))
 
     @jax.jit
@@ -280,8 +287,8 @@ def options() -> argparse.ArgumentParser:
     p.add_argument("--epochs", type=_cli.whole, default=40)
     p.add_argument("--batch", type=_cli.whole, default=64, metavar="N")
     p.add_argument("--learning-rate", type=float, default=1.0, help="of the default one")
-    p.add_argument("--jitter", type=float, default=0.3, metavar="MS", help="of inputs in training")
-    p.add_argument("--quick", action="store_true", help="60 hidden neurons, 8 epochs")
+    p.add_argument("--jitter", type=float, default=0.5, metavar="MS", help="of inputs in training")
+    p.add_argument("--quick", action="store_true", help="60 hidden neurons, 15 epochs")
     return p
 
 

@@ -24,17 +24,16 @@ class Bracket(optx.AbstractRootFinder):
     """The Illinois method (false position that halves the weight of a bound that stays), with
     every third step a bisection: a bracket at all times, superlinear where the function is smooth.
 
-    Goes on until the bracket is `rtol` wide, relative to its upper end, whatever the size of the
-    function there: a tolerance on the value cannot be met where the time has too few digits.
-    `optimistix.root_find` gives it `lower` and `upper` by `options`; the function must change sign
-    between them, or be 0 at one of them.
+    Goes on until the bracket is that narrow, whatever the size of the function there: a tolerance
+    on the value cannot be met where the time has too few digits. `optimistix.root_find` gives it
+    `lower` and `upper` by `options`; the function must change sign between them, or be 0 at one.
 
-    **Arguments:** `rtol`: relative; None is 4 units in the last place of the type.
+    **Arguments:** `rtol`, `atol`: of the time; never less than 4 units in its last place.
 
     Dowell and Jarratt (1971), BIT 11.
     """
 
-    rtol: float | None = None
+    rtol: float = 0.0
     atol: float = 0.0
     norm: ClassVar[Callable[[PyTree], Array]] = jnp.abs
 
@@ -69,7 +68,7 @@ class Bracket(optx.AbstractRootFinder):
         return y, new, aux
 
     def terminate(self, fn, y, args, options, state, tags) -> tuple[Bool[Array, ""], Any]:
-        rtol = 4 * float(jnp.finfo(y.dtype).eps) if self.rtol is None else self.rtol
+        rtol = max(self.rtol, 4 * float(jnp.finfo(y.dtype).eps))
         width = self.atol + rtol * jnp.abs(state.upper)
         found = (state.upper - state.lower <= width) | (state.f == 0)
         return found & (state.i > 0), optx.RESULTS.successful
