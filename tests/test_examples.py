@@ -143,3 +143,31 @@ def test_macaque_refuses_missing_and_malformed_data(tmp_path):
     assert "no array 'wiring'" in error()
     wiring.write_bytes(b"no MATLAB file")
     assert "not a MATLAB file" in error()
+
+
+@pytest.mark.parametrize(
+    ("args", "figure", "low", "high"),
+    [
+        (["reservoir.py", "--task", "mnist"], "test_accuracy", 0.9, 1.0),
+        (["reservoir.py", "--task", "mnist", "--readout", "force"], "test_accuracy", 0.9, 1.0),
+        (["reservoir.py", "--connect", "jit", "--seed", 1], "nrmse_84", 1e-6, 1e-3),
+        (["reservoir.py", "--task", "lorenz", "--readout", "nvar"], "nrmse_lyapunov", 5e-4, 4e-3),
+        (["working_memory_rate.py"], "test_accuracy", 0.3, 1.0),
+        (["working_memory_spiking.py"], "test_accuracy", 0.0, 1.0),
+    ],
+    ids=lambda a: "-".join(map(str, a)) if isinstance(a, list) else None,
+)
+def test_the_papers_models_at_a_small_size(args, figure, low, high, tmp_path):
+    if "mnist" in args:
+        pytest.importorskip("sklearn")  # whose digits are the default
+    name, *rest = args
+    done = run(f"paper/{name}", *rest, "--quick", "--json", "--plot", "figure.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert low <= json.loads(done.stdout)[figure] <= high
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_reservoir_refuses_a_folder_without_digits(tmp_path):
+    done = run("paper/reservoir.py", "--task", "mnist", "--data", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "-images-idx3-ubyte" in done.stderr

@@ -64,7 +64,7 @@ def decision(logits, match):
     over time."""
     log_p = jax.nn.log_softmax(logits)
     right = jnp.take_along_axis(log_p, jnp.broadcast_to(match[:, None], (*log_p.shape[:2], 1)), 2)
-    return -right.mean(), (logits.mean(0).argmax(-1) == match).mean()
+    return -right.mean(), (logits.mean(0).argmax(-1).astype(match.dtype) == match).mean()
 
 
 class History(NamedTuple):

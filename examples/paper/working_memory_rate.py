@@ -82,7 +82,7 @@ def rates(params: Params, trials: _dms.Trials, key) -> jax.Array:
 
 def logits(params: Params, r) -> jax.Array:
     """The readout during the test, (steps, trials, 2)."""
-    return r[-round(_dms.TEST / DT) :, :, :N_EXC] @ params.w_out + params.b_out
+    return r[-round(_dms.TEST / DT) :, :, :N_EXC] @ params.w_out + params.b_out[None, None]
 
 
 def main(args: argparse.Namespace) -> None:
