@@ -131,4 +131,5 @@ def over_time(
         state, out = step(state, x[i], i)
         return (state, i + 1), out
 
-    return adjoint.scan(indexed, (start, jnp.int32(0)), x.shape[0])[1]
+    start = start, jnp.int32(0)
+    return adjoint.scan(indexed, start, x.shape[0])[1]  # pyright: ignore[reportOptionalSubscript]
