@@ -322,6 +322,7 @@ def test_network_of_two_neurons(delayed):
 # ---- the models of purebrain -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_step_of_current_is_hit_exactly_and_has_a_derivative():
     """12 mV (silent) from the start, `high` from `on` on: v = 12 (1 - e^(-on / tau)) there."""
     neuron = pb.LIF(1, tau=TAU, v_rest=0.0, v_th=15.0, v_reset=0.0)
@@ -343,6 +344,7 @@ def test_a_step_of_current_is_hit_exactly_and_has_a_derivative():
     np.testing.assert_allclose(slopes, jax.grad(exact, (0, 1))(*x), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_refractory_intervals_need_no_grid():
     tau_ref = np.array([np.pi, 0.5])
     neuron = pb.Refractory(pb.LIF(2, v_reset=-58.0), tau_ref)  # from -60 to -45 mV
