@@ -8,6 +8,7 @@ from . import reservoir as reservoir
 from . import solvers as solvers
 from . import surrogate as surrogate
 from . import synapse as synapse
+from . import train as train
 from ._adjoint import AbstractAdjoint as AbstractAdjoint
 from ._adjoint import Checkpointed as Checkpointed
 from ._adjoint import Direct as Direct

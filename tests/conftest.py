@@ -10,6 +10,7 @@ import sys
 
 import hypothesis
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 # Only code imported after the hook is checked, so an early import would pass the suite unchecked.
@@ -26,3 +27,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_compiled_code_is_kept():
+    """Of one file's tests for the next's: it would add up to gigabytes."""
+    yield
+    jax.clear_caches()

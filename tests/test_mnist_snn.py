@@ -55,7 +55,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("variant", ["dense", "recurrent"])
+@pytest.mark.parametrize("variant", ["dense", pytest.param("recurrent", marks=pytest.mark.slow)])
 def test_it_learns_what_idx_files_show(variant, folder):
     args = (*SMALL, "--data", folder, "--variant", variant, "--epochs", 4, "--plot", "a.png")
     got = figures(*args, cwd=folder)
@@ -65,6 +65,7 @@ def test_it_learns_what_idx_files_show(variant, folder):
     assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_convolutions_learn(folder):
     args = (*SMALL, "--data", folder, "--variant", "conv", "--scale", 5)
     got = figures(*args, "--epochs", 6, "--channels", 4, 8, cwd=folder)
@@ -83,6 +84,7 @@ def test_broken_off_it_goes_on_where_it_was(folder):
     assert done.returncode == 2 and "a.ckpt: truncated or damaged" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_data_it_takes_those_of_scikit_learn(tmp_path):
     pytest.importorskip("sklearn")
     assert figures(*SMALL, "--quick", cwd=tmp_path)["epochs"] == 2

@@ -162,14 +162,12 @@ def mark_periods(axis) -> None:
         axis.text(start + length / 2, 1.01, name, ha="center", transform=axis.get_xaxis_transform())
 
 
-def draw_tuned(axes, r, trials: Trials, dt: float, n_exc: int) -> None:
-    """Left: units by steps, trials of one sample, sorted by the direction that each prefers in the
-    delay; right: their tuning then. `r`: rates, (steps, trials, units)."""
+def draw_tuned(axes, r, trials: Trials, dt: float, n_exc: int, period, name: str) -> None:
+    """Left: units by steps, trials of one sample, sorted by the sample that each prefers in a period
+    (its start and end, ms); right: their tuning then. `r`: rates, (steps, trials, units)."""
     sample = np.asarray(trials.sample)
-    delay = slice(
-        round((FIXATION + SAMPLE + DELAY / 2) / dt), round((FIXATION + SAMPLE + DELAY) / dt)
-    )
-    tuning = np.stack([r[delay, sample == k].mean((0, 1)) for k in range(N_DIRECTIONS)])
+    within = slice(*(round(t / dt) for t in period))
+    tuning = np.stack([r[within, sample == k].mean((0, 1)) for k in range(N_DIRECTIONS)])
     best = tuning.argmax(0)
     order = np.lexsort((tuning.max(0), best, np.arange(r.shape[-1]) >= n_exc))
     shown = r[:, sample == 3].mean(1).T[order]
@@ -186,7 +184,7 @@ def draw_tuned(axes, r, trials: Trials, dt: float, n_exc: int) -> None:
         (tuning / np.maximum(tuning.max(0), 1e-9)).T[order], aspect="auto", interpolation="none"
     )
     right.axhline(n_exc - 0.5, color="w", lw=0.7)
-    right.set(xlabel="direction of the sample", title="tuning in the late delay (each to its most)")
+    right.set(xlabel="direction of the sample", title=f"tuning in the {name} (each to its most)")
 
 
 def draw_decisions(axis, out, trials: Trials) -> None:

@@ -59,6 +59,8 @@ class RateNet(pb.AbstractDynamics):
         return jnp.zeros_like(self.bias)
 
     def step(self, state, x, tick):
+        if tick.key is None:
+            raise ValueError("key: missing, but the units are noisy; simulate(..., key=...).")
         a = tick.dt / TAU
         drive = jnp.concatenate([x, jax.nn.relu(state)]) @ self.weight + self.bias
         noise = NOISE * np.sqrt(2 * a) * jr.normal(tick.key, state.shape, state.dtype)
@@ -114,7 +116,7 @@ def draw(r, trials, out, history):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
-    _dms.draw_tuned(axes[0], r, trials, DT, N_EXC)
+    _dms.draw_tuned(axes[0], r, trials, DT, N_EXC, (1500.0, 2000.0), "late delay")
     _dms.draw_decisions(axes[1, 0], np.asarray(out).mean(0), trials)
     _dms.draw_history(axes[1, 1], history)
     return figure

@@ -183,8 +183,9 @@ def main(args: argparse.Namespace) -> None:
 
 
 def draw(shown, spikes, trials, out, history):
-    """Spikes of a trial that matches, neurons sorted by the direction they prefer in the delay,
-    their tuning, and the learning."""
+    """Spikes of a trial that matches, rates of neurons sorted by the direction of the sample
+    that they prefer, their tuning, and the learning. The delay is silent: what is remembered are
+    the adaptation currents."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(3, 2, figsize=(10, 9), layout="constrained")
@@ -196,7 +197,7 @@ def draw(shown, spikes, trials, out, history):
         axis.set(xlabel="ms", ylabel=name, xlim=(0, _dms.DURATION))
     axes[0, 1].axhline(N_EXC - 0.5, color="tab:red", lw=0.7)
     rates = spikes.reshape(-1, BLOCK, *spikes.shape[1:]).mean(1) * 1e3 / DT
-    _dms.draw_tuned(axes[1], rates, trials, DT * BLOCK, N_EXC)
+    _dms.draw_tuned(axes[1], rates, trials, DT * BLOCK, N_EXC, (500.0, 1000.0), "sample")
     _dms.draw_decisions(axes[2, 0], np.asarray(out).mean(0), trials)
     _dms.draw_history(axes[2, 1], history)
     return figure
