@@ -163,8 +163,8 @@ def mark_periods(axis) -> None:
 
 
 def draw_tuned(axes, r, trials: Trials, dt: float, n_exc: int, period, name: str) -> None:
-    """Left: units by steps, trials of one sample, sorted by the sample that each prefers in a period
-    (its start and end, ms); right: their tuning then. `r`: rates, (steps, trials, units)."""
+    """Left: units by steps, in trials of one sample, sorted by the sample that each prefers in a
+    `period` (start and end, ms); right: their tuning then. `r`: (steps, trials, units)."""
     sample = np.asarray(trials.sample)
     within = slice(*(round(t / dt) for t in period))
     tuning = np.stack([r[within, sample == k].mean((0, 1)) for k in range(N_DIRECTIONS)])
