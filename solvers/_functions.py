@@ -91,7 +91,8 @@ def gate(
 
         >>> import jax.numpy as jnp
         >>> steady, log_rate = gate(jnp.array([-1e4, 0.0]), jnp.array([1e4, jnp.log(3.0)]))
-        >>> (steady + (1.0 - steady) * decay(log_rate + jnp.log(0.1))).round(3).tolist()
+        >>> after = steady + (1.0 - steady) * decay(log_rate + jnp.log(0.1))
+        >>> [round(float(x), 3) for x in after]
         [0.0, 0.753]
 
     **Arguments:** `log_alpha`, `log_beta`: logarithms of the opening and the closing rate, such as

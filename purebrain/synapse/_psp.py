@@ -27,7 +27,7 @@ def exp_psp(t: ArrayLike, tau_m: ArrayLike, tau: ArrayLike) -> Values:
     """Under I = exp(-t / tau): tau / (tau_m - tau) (exp(-t / tau_m) - exp(-t / tau)).
 
     >>> [round(float(exp_psp(20.0, 20.0, tau)), 6) for tau in (19.0, 20.0)]  # e^-1 at equality
-    [0.358416, 0.367879]
+    [0.358366, 0.367879]
     """
     tau_m, tau = as_param(tau_m), as_param(tau)
     return _from_spike(t, lambda t: cascade(t, 1 / tau_m, 1 / tau) / tau_m)
