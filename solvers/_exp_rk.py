@@ -66,9 +66,9 @@ class ETDRK4(dfx.AbstractSolver):
         u_4 = y + h phi_1(z) f + 2 h phi_2(z) d_3                  c_4 = 1
         y'  = y + h phi_1(z) f + h phi_2(z) (2 d_2 + 2 d_3 - d_4) + 4 h phi_3(z) (d_4 - d_2 - d_3)
 
-    With L = 0 it is the classical Runge-Kutta method. For stiff problems the order can fall to 3, and
-    the error be 100 times the tolerance (`ExpRB32` keeps to it). The error estimate (order 3) takes
-    one evaluation more, at the end of the step; where it is not used the compiler drops it.
+    With L = 0 it is the classical Runge-Kutta method. For stiff problems the order can fall to 3,
+    and the error be 100 times the tolerance (`ExpRB32` keeps to it). The error estimate (order 3)
+    takes one evaluation more, at the end of the step; where it is not used the compiler drops it.
 
     **Arguments:** `linear`: optionally L, a function `(t, y, args) -> L` with L like y.
 
