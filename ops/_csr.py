@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int32
 
-from . import gpu, tpu
+from . import gpu, native, tpu
 from ._check import (
     as_weight,
     check_ids,
@@ -25,7 +25,9 @@ from ._operator import AbstractOperator
 from .cpu import _csr as cpu
 from .xla import _csr as xla
 
-FAMILY = family("csr", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.csr, tpu=tpu.csr)
+FAMILY = family(
+    "csr", xla.KERNELS, cpu=native.preferred(native.CSR, cpu.KERNELS), cuda=gpu.csr, tpu=tpu.csr
+)
 MAX_WIDTH = 1024  # synapses of a row visited at once
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from . import gpu
+from . import gpu, native
 from ._check import (
     as_weight,
     check_ids,
@@ -25,7 +25,12 @@ from .cpu import _fixed_indegree as cpu
 from .cpu._csr import Rows
 from .xla import _fixed_indegree as xla
 
-FAMILY = family("fixed_indegree", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.fixed_indegree)
+FAMILY = family(
+    "fixed_indegree",
+    xla.KERNELS,
+    cpu=native.preferred(native.FIXED_INDEGREE, cpu.KERNELS),
+    cuda=gpu.fixed_indegree,
+)
 
 
 class FixedIndegree(AbstractOperator):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from . import gpu, tpu
+from . import gpu, native, tpu
 from ._check import (
     as_weight,
     check_ids,
@@ -26,7 +26,7 @@ from .xla import _fixed_outdegree as xla
 FAMILY = family(
     "fixed_outdegree",
     xla.KERNELS,
-    cpu=cpu.KERNELS,
+    cpu=native.preferred(native.FIXED_OUTDEGREE, cpu.KERNELS),
     cuda=gpu.fixed_outdegree,
     tpu=tpu.fixed_outdegree,
 )

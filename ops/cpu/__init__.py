@@ -1,1 +1,3 @@
-"""Kernels for the CPU, in pure JAX: functions of one platform, used by the operators only."""
+"""Kernels for the CPU, in pure JAX."""
+
+from ._tuning import Tuning as Tuning

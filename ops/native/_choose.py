@@ -1,0 +1,30 @@
+"""Which kernels a CPU runs."""
+
+import functools
+import importlib.util
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from .._family import Kernels
+from ..cpu._tuning import Tuning
+
+
+@functools.cache
+def installed() -> bool:
+    """Whether Numba is there."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def preferred(native: Kernels, other: Kernels) -> Kernels:
+    """The kernels of `native` where they can be used, and of `other` elsewhere."""
+
+    def choose(fast: Callable | None, slow: Callable) -> Callable:
+        def kernel(layout, *args):
+            wanted = not isinstance(layout.tuning, Tuning) or layout.tuning.native
+            wide = all(a.dtype.itemsize >= 4 for a in args if jnp.issubdtype(a.dtype, jnp.floating))
+            return (fast if fast and wanted and wide and installed() else slow)(layout, *args)
+
+        return kernel
+
+    return Kernels(*(choose(getattr(native, kind), other.of(kind)) for kind in Kernels._fields))

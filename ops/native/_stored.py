@@ -1,0 +1,65 @@
+"""Native kernels of stored synapses, by rows: CSR, fixed out-degree, and fixed in-degree sorted by
+source."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._family import Kernels
+from ._call import call
+from ._kinds import GATHER, OUTER, SCATTER
+
+
+def visit_rows(kind, layout, size, s, w, x, indptr, ids, degree=0, by_target=False):
+    """What the rows of the events of `s` give, [batch, size]: their additions to the targets, from
+    `x` on (`SCATTER`); their sums, of the targets' values `x` (`GATHER`); or the products of s and
+    `x` on the synapses (`OUTER`).
+
+    A row is ids[indptr[i] : indptr[i + 1]], or `degree` ids where `indptr` is None. They are
+    targets; or, `by_target`, places in rows of `degree` synapses of the targets.
+    """
+    batch, each = s.shape[0], bool(layout.synapses)
+    if 0 in (batch, size, s.shape[1], ids.size):
+        return x if kind == SCATTER else jnp.zeros((batch, size), x.dtype)
+    from ._stored_rows import stored_rows
+
+    sizes = np.array([batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo, degree], np.int32)
+    static = kind, str(x.dtype), str(s.dtype), each, indptr is not None, by_target
+    results = [
+        jax.ShapeDtypeStruct((batch, size), x.dtype),
+        jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
+    ]
+    return call(
+        stored_rows, static, results, x, sizes, s, w, ids if indptr is None else indptr, ids
+    )[0]
+
+
+def kernels(rows, by_target=False) -> Kernels:
+    """The kernels, of rows that are `rows(layout, *structure)`: (indptr, ids, degree)."""
+
+    def scatter(layout, y, s, w, *structure):
+        rows_of = rows(layout, *structure)
+        return visit_rows(SCATTER, layout, layout.n_post, s, w, y, *rows_of, by_target)
+
+    def gather_where(layout, w, x, m, *structure):
+        layout = layout._replace(lo=0)
+        return visit_rows(GATHER, layout, layout.n_pre, m, w, x, *rows(layout, *structure))
+
+    def gather(layout, w, x, *structure):
+        return gather_where(layout, w, x, jnp.ones((x.shape[0], layout.n_pre), bool), *structure)
+
+    def outer(layout, s, x, *structure):
+        size, one = int(np.prod(layout.synapses)), jnp.ones((1, 1), x.dtype)
+        out = visit_rows(OUTER, layout, size, s, one, x, *rows(layout, *structure))
+        return out.reshape(x.shape[0], *layout.synapses)
+
+    if by_target:
+        return Kernels(scatter, None, None)
+    return Kernels(scatter, gather, outer, gather_where)
+
+
+CSR = kernels(lambda layout, indptr, ids: (indptr, ids, 0))
+FIXED_OUTDEGREE = kernels(lambda layout, ids: (None, ids, ids.shape[1]))
+FIXED_INDEGREE = kernels(
+    lambda layout, sources, indptr, order: (indptr, order, layout.form.indegree), by_target=True
+)

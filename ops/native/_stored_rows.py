@@ -1,0 +1,87 @@
+"""The compiled functions of stored synapses. Imports Numba."""
+
+import numpy as np
+from numba import carray, cfunc, njit
+
+from ._events import list_bits, list_values
+from ._frame import (
+    FUNCTION,
+    OPERANDS,
+    RESULTS,
+    address_of,
+    data,
+    is_question,
+    out_of_bounds,
+    pointer,
+    size,
+)
+from ._kinds import GATHER, SCATTER
+
+
+@njit(cache=True, fastmath={"reassoc", "contract"})
+def row_sum(x, ids, w, start, stop, each):
+    """The sum of the values at the targets of a row, times their weights."""
+    total = x.dtype.type(0)
+    for p in range(start, stop):
+        total += x[ids[p]] * w[p] if each else x[ids[p]]
+    return total
+
+
+def stored_rows(kind, number, event, each, ragged, by_target):
+    """`_stored.visit_rows`, compiled for one kind of it, and types of numbers and events."""
+    number, event = np.dtype(number).type, np.dtype(event).type
+    packed, masked = event is np.uint32, event is np.bool_
+
+    @cfunc(FUNCTION, cache=True, error_model="numpy")
+    def function(address):
+        frame = address_of(address)
+        if is_question(frame):
+            return pointer(0)
+        out = carray(data(frame, RESULTS, 0), size(frame, RESULTS, 0), number)
+        found = carray(data(frame, RESULTS, 1), size(frame, RESULTS, 1), np.int32)
+        x = carray(data(frame, OPERANDS, 0), size(frame, OPERANDS, 0), number)
+        sizes = carray(data(frame, OPERANDS, 1), 6, np.int32)
+        s = carray(data(frame, OPERANDS, 2), size(frame, OPERANDS, 2), event)
+        w = carray(data(frame, OPERANDS, 3), size(frame, OPERANDS, 3), number)
+        indptr = carray(data(frame, OPERANDS, 4), size(frame, OPERANDS, 4), np.int32)
+        ids = carray(data(frame, OPERANDS, 5), size(frame, OPERANDS, 5), np.uint32)
+
+        for k in range(out.size):
+            out[k] = x[k] if kind == SCATTER else 0
+        batch, n_post, degree = np.int64(sizes[0]), sizes[3], np.int64(sizes[5])
+        n_out, n_events, n_weights = out.size // batch, s.size // batch, w.size // sizes[1]
+        for b in range(batch):
+            mine, own = out[b * n_out : (b + 1) * n_out], x[b * n_post : (b + 1) * n_post]
+            first = b * n_weights if sizes[1] > 1 else 0
+            weights, events = w[first : first + n_weights], s[b * n_events : (b + 1) * n_events]
+            n = list_bits(found, events, sizes[4]) if packed else list_values(found, events)
+            for e in range(n):
+                i = np.int64(found[e])
+                start, stop = i * degree, (i + 1) * degree
+                if ragged:
+                    start, stop = np.int64(indptr[i]), np.int64(indptr[i + 1])
+                if not 0 <= start <= stop <= ids.size:
+                    return out_of_bounds(frame)
+                start, stop = np.uint64(start), np.uint64(stop)
+                highest = np.uint32(0)
+                for p in range(start, stop):
+                    highest = max(highest, ids[p])
+                if highest >= (ids.size if by_target else n_post) and start < stop:
+                    return out_of_bounds(frame)
+                value = number(1) if packed or masked else number(events[i])
+                if kind == SCATTER:
+                    for p in range(start, stop):
+                        place = ids[p] if by_target else p
+                        target = np.uint32(ids[p] // degree) if by_target else ids[p]
+                        mine[target] += value * weights[place if each else 0]
+                elif kind == GATHER:
+                    total = row_sum(own, ids, weights, start, stop, each)
+                    mine[i] = total if each else total * weights[0]
+                elif each:
+                    for p in range(start, stop):
+                        mine[p] += value * own[ids[p]]
+                else:
+                    mine[0] += value * row_sum(own, ids, weights, start, stop, False)
+        return pointer(0)
+
+    return function
