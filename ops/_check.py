@@ -8,6 +8,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from ._family import Family, Layout
+from ._schedule import times
 from ._spikes import Spikes, pack
 
 Values = Spikes | Float[Array, " n_post"] | Bool[Array, " n_post"]
@@ -56,29 +57,35 @@ def scatter(fam: Family, layout: Layout, y, s: Spikes | Array, w, *structure):
     return fam.scatter(layout, y[None], s[None], w[None], *structure)[0]
 
 
-def masked(s, where, n_pre: int, dtype) -> Array:
+def masked(s, where, lo: int, n_pre: int, dtype) -> Array:
     """The values `s` at `where`, 0 elsewhere; a wrong shape or kind of either is an error."""
     if isinstance(s, Spikes):
         raise TypeError("s: bits have no derivative; write op.mv_add(y, s).")
-    check_values("s", s, n_pre)
-    if where.shape != (n_pre,) or where.dtype != bool:
+    if s.ndim != 1 or not 0 <= lo <= s.size - n_pre:
         raise ValueError(
-            f"where: {where.dtype}{list(where.shape)}; it must be bool[{n_pre}], one a neuron, "
+            f"s: shape {s.shape}, lo = {lo}; but the operator has n_pre = {n_pre} pre-synaptic "
+            f"neurons. Pass an array of shape ({n_pre},), or that of a population and the first of "
+            "the neurons."
+        )
+    check_values("s", s, s.size)
+    if where.shape != s.shape or where.dtype != bool:
+        raise ValueError(
+            f"where: {where.dtype}{list(where.shape)}; it must be bool[{s.size}], one a neuron, "
             "such as where = s != 0."
         )
     return jnp.where(where, s.astype(dtype), 0)
 
 
-def scatter_where(fam: Family, layout: Layout, y, s, where, w, *structure):
+def scatter_where(fam: Family, layout: Layout, y, s, where, lo, w, *structure):
     """`fam.scatter_where` without the batch axes; values count at `where` alone.
 
     One weight is multiplied into the values: its derivative then comes of the product that theirs
     takes, without another visit to the synapses.
     """
     check_values("y", y, layout.n_post)
-    s = masked(s, where, layout.n_pre, y.dtype)
+    s, layout = masked(s, where, lo, layout.n_pre, y.dtype), layout._replace(lo=lo)
     if w.ndim == 0:
-        s, w = s * w, jnp.ones_like(w)
+        s, w = times(s, w), jnp.ones_like(w)
     return fam.scatter_where(layout, y[None], s[None], w[None], where[None], *structure)[0]
 
 

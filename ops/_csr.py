@@ -91,9 +91,11 @@ class CSR(AbstractOperator):
         weight = self.weight.astype(y.dtype)
         return scatter(FAMILY, self.layout, y, s, weight, self.indptr, self.indices)
 
-    def mv_add_where(self, y, s, where):
+    def mv_add_where(self, y, s, where, lo=0):
         weight = self.weight.astype(y.dtype)
-        return scatter_where(FAMILY, self.layout, y, s, where, weight, self.indptr, self.indices)
+        return scatter_where(
+            FAMILY, self.layout, y, s, where, lo, weight, self.indptr, self.indices
+        )
 
     def mv_t(self, x):
         x = checked_values(x, self.n_post, self.dtype)

@@ -9,6 +9,8 @@ values `x`:
 
 and, where only some neurons' values can be other than 0 or have a derivative, the same with their
 mask m: `scatter_where`, of values that are 0 elsewhere, and its transpose `gather_where`, that is.
+Values and mask of these two are a whole population's, of which the neurons from `layout.lo` on are
+the operator's: to derive a slice, XLA would pad.
 
 Each is linear in each operand (scatter also in y), and the transpose of any is another of them: so
 forward and reverse mode of any order are right by construction. Every operand has one leading batch
@@ -35,6 +37,8 @@ from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from ._schedule import after
+
 
 class Layout(NamedTuple):
     """What is static about a connectivity (hashable): sizes, and the shape of its synapses."""
@@ -42,7 +46,7 @@ class Layout(NamedTuple):
     n_pre: int
     n_post: int
     synapses: tuple[int, ...]  # () where all share one weight
-    lo: int = 0  # the first neuron of the view, where spikes are packed
+    lo: int = 0  # the first neuron of the view, where spikes are packed or have a mask
     form: Hashable = None  # what only this form of connectivity knows
     tuning: Hashable = None  # an `ops.gpu.Tuning`, if it is not the default one
     constant: bool = False  # whether the index arrays are part of the traced program
@@ -54,20 +58,37 @@ class Kernels(NamedTuple):
     scatter: Callable  # (layout, y [B, n_post], s [B, n_pre | words], w [1|B, ...], *structure)
     gather: Callable  # (layout, w [1|B, ...], x [B, n_post], *structure)
     outer: Callable  # (layout, s [B, ...], x [B, n_post], *structure)
-    # (layout, w, x, m [B, n_pre], *structure), if it visits the rows of m alone
-    gather_where: Callable | None = None
+    # of whole populations: (layout, y, s [B, n], w, m [B, n], *structure)
+    scatter_where: Callable | None = None
+    gather_where: Callable | None = None  # (layout, w, x, m [B, n], *structure)
 
     def of(self, kind: str) -> Callable:
         """The kernel of any of the primitives."""
-        if kind == "scatter_where":
-            return lambda layout, y, s, w, m, *structure: self.scatter(layout, y, s, w, *structure)
-        if kind == "gather_where" and self.gather_where is None:
 
-            def masked(layout, w, x, m, *structure):
-                return jnp.where(m, self.gather(layout, w, x, *structure), 0)
+        def scatter_where(layout, y, s, w, m, *structure):
+            return self.scatter(layout._replace(lo=0), y, _own(layout, s), w, *structure)
 
-            return masked
-        return getattr(self, kind)
+        @of_view
+        def gather_where(layout, w, x, m, *structure):
+            return jnp.where(m, self.gather(layout, w, x, *structure), 0)
+
+        others = {"scatter_where": scatter_where, "gather_where": gather_where}
+        return getattr(self, kind) or others[kind]
+
+
+def of_view(gather_where: Callable) -> Callable:
+    """A kernel `gather_where` of a whole population, from that of the operator's own neurons."""
+
+    def whole(layout, w, x, m, *structure):
+        own = gather_where(layout._replace(lo=0), w, x, _own(layout, m), *structure)
+        return jnp.pad(own, ((0, 0), (layout.lo, m.shape[1] - layout.lo - layout.n_pre)))
+
+    return whole
+
+
+def _own(layout, a):
+    """The operator's part of a population's values."""
+    return lax.slice_in_dim(a, layout.lo, layout.lo + layout.n_pre, axis=1)
 
 
 OPERANDS = {"scatter": 3, "gather": 2, "outer": 2, "scatter_where": 4, "gather_where": 3}
@@ -110,7 +131,9 @@ def _common(lengths):
     return next((n for n in lengths if n != 1), 1)
 
 
-def _out_shape(kind, layout, batch):
+def _out_shape(kind, layout, batch, operands):
+    if kind == "gather_where":
+        return batch, operands[2].shape[1]
     tails = {"scatter": (layout.n_post,), "gather": (layout.n_pre,), "outer": layout.synapses}
     return (batch, *tails[kind.removesuffix("_where")])
 
@@ -135,7 +158,7 @@ def _define(prim, kind, fam, kernels):
                 "be numbered. Take fewer rows: jax.lax.map(op.mv, s, batch_size=...)."
             )
         dtype = next(a.dtype for a in operands if jnp.issubdtype(a.dtype, jnp.inexact))
-        return ShapedArray(_out_shape(kind, layout, batch), dtype)
+        return ShapedArray(_out_shape(kind, layout, batch, operands), dtype)
 
     prim.def_abstract_eval(abstract_eval)
 
@@ -169,17 +192,20 @@ def _define(prim, kind, fam, kernels):
 def _jvp(prim, kind, fam, primals, tangents, *, layout, n_operands):
     out = prim.bind(*primals, layout=layout, n_operands=n_operands)
     structure = primals[n_operands:]
-    terms = []
+    terms, start = [], None
+    if kind.startswith("scatter"):
+        start, tangents = tangents[0], (ad.Zero(None), *tangents[1:])
+        start = None if isinstance(start, ad.Zero) else start
     for n, tangent in enumerate(tangents[:n_operands]):
         if isinstance(tangent, ad.Zero):
             continue
-        if kind.startswith("scatter") and n == 0:
-            terms.append(jnp.broadcast_to(tangent, out.shape))
-            continue
         operands = [tangent if m == n else p for m, p in enumerate(primals[:n_operands])]
-        if kind.startswith("scatter"):
-            operands[0] = jnp.zeros((1, layout.n_post), out.dtype)
+        if kind.startswith("scatter"):  # the first goes on from the tangent of y
+            zeros = jnp.zeros((1, layout.n_post), out.dtype)
+            operands[0], start = zeros if start is None else start, None
         terms.append(getattr(fam, kind)(layout, *operands, *structure))
+    if start is not None:
+        terms.append(start)
     # A term whose operands are unbatched may still lack the batch axis of another operand.
     terms = [jnp.broadcast_to(t, out.shape) for t in terms]
     return out, sum(terms[1:], terms[0]) if terms else ad.Zero(jax.typeof(out).to_tangent_aval())
@@ -192,6 +218,10 @@ def _transpose(kind, fam, ct, *args, layout, n_operands):
 
     def zeros():
         return jnp.zeros((1, layout.n_post), ct.dtype)
+
+    def outer_where(s, x, m):
+        own = _own(layout, jnp.where(m, s, 0))
+        return fam.outer(layout._replace(lo=0), own, x, *structure)
 
     pulls = {
         "scatter": (
@@ -210,11 +240,11 @@ def _transpose(kind, fam, ct, *args, layout, n_operands):
         "scatter_where": (
             lambda y, s, w, m: ct,
             lambda y, s, w, m: fam.gather_where(layout, w, ct, m, *structure),
-            lambda y, s, w, m: fam.outer(layout, s, ct, *structure),
+            lambda y, s, w, m: outer_where(s, ct, m),
             None,
         ),
         "gather_where": (
-            lambda w, x, m: fam.outer(layout, jnp.where(m, ct, 0), x, *structure),
+            lambda w, x, m: outer_where(ct, x, m),
             lambda w, x, m: fam.scatter_where(
                 layout, zeros(), jnp.where(m, ct, 0), w, m, *structure
             ),
@@ -229,6 +259,10 @@ def _transpose(kind, fam, ct, *args, layout, n_operands):
         unbatch(pull(*operands), operand) if ad.is_undefined_primal(operand) else None
         for pull, operand in zip(pulls, operands, strict=True)
     ]
+    if kind.startswith("scatter") and cts[0] is not None and cts[1] is not None:
+        # So that what becomes of `ct` may be in its place: of one row, in the shape that the row has.
+        shape = cts[0].shape
+        cts[0] = after(jnp.squeeze(cts[0]), cts[1]).reshape(shape)
     return cts + [None] * len(structure)
 
 

@@ -79,9 +79,9 @@ class FixedOutdegree(AbstractOperator):
         s = checked_events(s, self.n_pre, y.dtype)
         return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype), self.indices)
 
-    def mv_add_where(self, y, s, where):
+    def mv_add_where(self, y, s, where, lo=0):
         weight = self.weight.astype(y.dtype)
-        return scatter_where(FAMILY, self.layout, y, s, where, weight, self.indices)
+        return scatter_where(FAMILY, self.layout, y, s, where, lo, weight, self.indices)
 
     def mv_t(self, x):
         x = checked_values(x, self.n_post, self.dtype)

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ._check import (
     EventRows,
@@ -46,12 +46,14 @@ class AbstractOperator(eqx.Module):
         """y + s W, added in place where the compiler can."""
 
     def mv_add_where(
-        self, y: Float[Array, " n_post"], s: Events, where: Array
+        self, y: Float[Array, " n_post"], s: Float[Array, " n"], where: Bool[Array, " n"], lo=0
     ) -> Float[Array, " n_post"]:
         """y + s W for the values at `where`, the others left out: what a surrogate of bounded
         support emits, of which only some have a derivative. The transposed product of `CSR` and
-        `FixedOutdegree` then visits those rows alone, on a CPU."""
-        return self.mv_add(y, masked(s, where, self.n_pre, y.dtype))
+        `FixedOutdegree` then visits those rows alone, on a CPU. The values may be those of a
+        larger population, of which the operator's neurons are those from `lo` on."""
+        s = masked(s, where, lo, self.n_pre, y.dtype)
+        return self.mv_add(y, s[lo : lo + self.n_pre])
 
     @abc.abstractmethod
     def mv_t(self, x: Values) -> Float[Array, " n_pre"]:

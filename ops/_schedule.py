@@ -34,6 +34,17 @@ def after(x: Array, event: Array) -> Array:
     return _after_p.bind(x, lax.stop_gradient(event))
 
 
+def times(x: Array, a) -> Array:
+    """`x` times a number, whose cotangent is summed in two stages, the first of whole vectors: XLA
+    sums term by term on a CPU, as it would here without the kept sums."""
+    return _times_p.bind(x, a)
+
+
+def _total(x):
+    rows = next((k for k in range(32, 1, -1) if x.size % k == 0), 1)
+    return jnp.sum(materialize(jnp.sum(x.reshape(rows, -1), 0)))
+
+
 def _one(x, dtype):
     """1, in a way that XLA does not see through: of two consecutive integers one is even.
 
@@ -57,7 +68,7 @@ def _after_cpu(x, event):
 _materialize_p = Primitive("purebrain_materialize")
 _materialize_p.def_impl(lambda x: x)
 _materialize_p.def_abstract_eval(lambda x: x)
-ad.deflinear2(_materialize_p, lambda ct, _: [ct])
+ad.deflinear2(_materialize_p, lambda ct, _: [materialize(ct)])
 batching.defvectorized(_materialize_p)
 mlir.register_lowering(_materialize_p, mlir.lower_fun(lambda x: x, multiple_results=False))
 mlir.register_lowering(
@@ -72,6 +83,23 @@ batching.defvectorized(_materialize_cotangent_p)
 mlir.register_lowering(
     _materialize_cotangent_p, mlir.lower_fun(lambda x: x, multiple_results=False)
 )
+
+_times_p = Primitive("purebrain_times")
+_times_p.def_impl(lambda x, a: x * a)
+_times_p.def_abstract_eval(lambda x, a: x)
+ad.defbilinear(_times_p, lambda ct, x, a: times(ct, a), lambda ct, x, a: _total(x * ct))
+mlir.register_lowering(_times_p, mlir.lower_fun(lambda x, a: x * a, multiple_results=False))
+
+
+def _times_batch(args, dims):
+    (x, a), (d_x, d_a) = args, dims
+    if d_a is None:
+        return x * a, d_x
+    x = x[None] if d_x is None else jnp.moveaxis(x, d_x, 0)
+    return x * jnp.moveaxis(a, d_a, 0)[:, None], 0
+
+
+batching.primitive_batchers[_times_p] = _times_batch
 
 _after_p = Primitive("purebrain_after")
 _after_p.def_impl(lambda x, event: x)

@@ -72,9 +72,6 @@ class Sloped(eqx.Module):
     values: Float[Array, "*slots n"]
     sloped: Bool[Array, "*slots n"]
 
-    def __getitem__(self, index) -> "Sloped":
-        return Sloped(self.values[index], self.sloped[index])
-
 
 def emitted(spikes: Array) -> Array | Spikes:
     """Spikes as they are recorded: booleans as bits, floats as they are."""

@@ -32,7 +32,7 @@ class Span(eqx.Module):
         """The number of neurons."""
         return self.hi - self.lo
 
-    def of(self, spikes: Array | Spikes | Sloped) -> Array | Spikes | Sloped:
+    def of(self, spikes: Array | Spikes) -> Array | Spikes:
         """These neurons' part of a population's spikes of one step."""
         return spikes[self.lo : self.hi]
 
@@ -53,8 +53,8 @@ class Input(eqx.Module):
         return steps("delay", self.delay, dt, at_least=1)
 
     def due(self, history: History, tick: Tick) -> Array | Spikes | Sloped:
-        """The spikes that arrive at the end of this step."""
-        return self.pre.of(history[self.pre.name].read(tick, self.age(tick.dt)))
+        """What of the spikes of the whole population arrives at the end of this step."""
+        return history[self.pre.name].read(tick, self.age(tick.dt))
 
     def init(self, dt: float, dtype) -> tuple[()]:
         """Nothing is under way but the source's history."""
@@ -66,8 +66,8 @@ class Input(eqx.Module):
 
         def add(g):
             if isinstance(s, Sloped):
-                return self.comm.mv_add_where(g, s.values, s.sloped)
-            return self.comm.mv_add(g, s)
+                return self.comm.mv_add_where(g, s.values, s.sloped, self.pre.lo)
+            return self.comm.mv_add(g, self.pre.of(s))
 
         if self.comm.n_post == g.shape[0]:
             return add(g), ring
@@ -162,7 +162,7 @@ class PrePathway(AbstractPathway):
     def deliver(self, state, rings, history, out, tick):
         (inp,) = self.inputs
         s = inp.due(history, tick)
-        s = s.values if isinstance(s, Sloped) else s
+        s = inp.pre.of(s.values if isinstance(s, Sloped) else s)
         state = self.syn.flow(state, tick)
         return self.syn.receive(state, lambda g: g + as_floats(s, g.dtype)), rings
 

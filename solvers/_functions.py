@@ -29,19 +29,22 @@ def phi_1(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 @jax.custom_jvp
 def _phi_1(z):
-    inside, near, far = _apart(z)
-    return jnp.where(inside, _series(near), (jnp.exp(far) - 1) / far)
+    # One quotient for both branches: XLA keeps a quotient that several use, where it would compute
+    # a polynomial again for each.
+    inside, (odd, even), _ = _pade(z)
+    return jnp.where(inside, 2 * odd, jnp.exp(z) - 1) / jnp.where(inside, even - z * odd, z)
 
 
 @_phi_1.defjvp
 def _phi_1_jvp(primals, tangents):
-    # The derivative of the branches takes twice the operations, and a network's gradient much of
-    # its time.
+    # The rule of quotients: that of the branches takes twice the operations, and a network's
+    # gradient much of its time.
     (z,), (z_dot,) = primals, tangents
-    inside, near, far = _apart(z)
+    inside, (odd, even), (odd_dot, even_dot) = _pade(z)
     phi = _phi_1(z)
-    slope = jnp.where(inside, _series_slope(near), (jnp.exp(far) - phi) / far)
-    return phi, slope * z_dot
+    near = 2 * odd_dot - phi * (even_dot - odd - z * odd_dot)
+    change = jnp.where(inside, near, jnp.exp(z) - phi)
+    return phi, change / jnp.where(inside, even - z * odd, z) * z_dot
 
 
 exprel = phi_1  # as SciPy and Brian2 call it
@@ -143,10 +146,17 @@ def _series(z, k=1):
     return _polynomial(z, [1 / math.factorial(n + k) for n in range(degree + 1)])
 
 
-def _series_slope(z):
-    # phi_1' = sum of (n + 1) z^n / (n + 2)!
-    degree = 14 if jnp.finfo(z.dtype).bits > 32 else 7
-    return _polynomial(z, [(n + 1) / math.factorial(n + 2) for n in range(degree + 1)])
+def _pade(z):
+    """Whether z is within RADIUS; `odd` and `even` of Pade's approximant of order (m, m) there,
+    e^z = (even + z odd) / (even - z odd), to the precision of the type; and their derivatives."""
+    inside = jnp.abs(z) < RADIUS
+    m = 6 if jnp.finfo(z.dtype).bits > 32 else 4
+    c = [math.comb(m, k) / math.perm(2 * m, k) for k in range(m + 1)]
+    odd, even = c[1::2], c[::2]  # by powers of z^2
+    near = jnp.where(inside, z, 0)
+    values = [_polynomial(near * near, a) for a in (odd, even)]
+    slopes = [[2 * k * x for k, x in enumerate(a)][1:] for a in (odd, even)]
+    return inside, values, [near * _polynomial(near * near, a) for a in slopes]
 
 
 def _polynomial(z, coefficients):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from .._family import Kernels
+from .._family import Kernels, of_view
 from ._events import at, for_each_event, take
 from ._rows import add_rows
 from ._sums import sum_rows
@@ -139,7 +139,7 @@ def kernels(targets, weights_of=_weights) -> Kernels:
         out = jnp.zeros((x.shape[0], *layout.synapses), x.dtype)
         return for_each_event(layout, s, visit, out)
 
-    return Kernels(scatter, gather, outer, gather_where)
+    return Kernels(scatter, gather, outer, gather_where=of_view(gather_where))
 
 
 def _plain(layout, p, indices):

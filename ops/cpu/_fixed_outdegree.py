@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from .._family import Kernels
+from .._family import Kernels, of_view
 from .._spikes import as_floats
 from ._events import take
 from ._rows import add_rows
@@ -51,4 +51,4 @@ def gather_where(layout, w, x, m, targets):
     return sum_rows(layout, m, sums)
 
 
-KERNELS = Kernels(scatter, gather, outer, gather_where)
+KERNELS = Kernels(scatter, gather, outer, gather_where=of_view(gather_where))

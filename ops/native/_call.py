@@ -14,8 +14,10 @@ import jax
 
 @functools.cache
 def _registered(make: Callable, static: tuple) -> str:
-    """The name under which XLA has the function `make(*static)`."""
-    function = make(*static)
+    """The name under which XLA has the function `make(*static, STAMP)`."""
+    from .compiled import STAMP
+
+    function = make(*static, STAMP)
     capsule = ctypes.pythonapi.PyCapsule_New
     capsule.restype, capsule.argtypes = ctypes.py_object, [ctypes.c_void_p] * 3
     name = "_".join(["purebrain_native", make.__name__, *map(str, static)])
@@ -28,7 +30,7 @@ _KEPT: list = []  # XLA knows the functions by their addresses
 
 
 def call(make: Callable, static: tuple, results, *operands):
-    """Arrays of these shapes and dtypes, made by the function `make(*static)`, a `numba.cfunc`, of
+    """Arrays of these shapes and dtypes, made by the function `make(*static, stamp)`, a `numba.cfunc`, of
     the operands.
 
     They are arrays of their own: of a result in the place of an operand, XLA makes a copy before,

@@ -13,7 +13,8 @@ from ._kinds import GATHER, OUTER, SCATTER
 def visit_rows(kind, layout, size, s, w, x, indptr, ids, degree=0, by_target=False):
     """What the rows of the events of `s` give, [batch, size]: their additions to the targets, from
     `x` on (`SCATTER`); their sums, of the targets' values `x` (`GATHER`); or the products of s and
-    `x` on the synapses (`OUTER`).
+    `x` on the synapses (`OUTER`). The events are those of the operator's neurons, from `layout.lo`
+    on of what `s` may be longer by.
 
     A row is ids[indptr[i] : indptr[i + 1]], or `degree` ids where `indptr` is None. They are
     targets; or, `by_target`, places in rows of `degree` synapses of the targets.
@@ -21,7 +22,7 @@ def visit_rows(kind, layout, size, s, w, x, indptr, ids, degree=0, by_target=Fal
     batch, each = s.shape[0], bool(layout.synapses)
     if 0 in (batch, size, s.shape[1], ids.size):
         return x if kind == SCATTER else jnp.zeros((batch, size), x.dtype)
-    from ._stored_rows import stored_rows
+    from .compiled._stored import stored_rows
 
     sizes = np.array([batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo, degree], np.int32)
     static = kind, str(x.dtype), str(s.dtype), each, indptr is not None, by_target
@@ -41,9 +42,11 @@ def kernels(rows, by_target=False) -> Kernels:
         rows_of = rows(layout, *structure)
         return visit_rows(SCATTER, layout, layout.n_post, s, w, y, *rows_of, by_target)
 
+    def scatter_where(layout, y, s, w, m, *structure):
+        return scatter(layout, y, s, w, *structure)
+
     def gather_where(layout, w, x, m, *structure):
-        layout = layout._replace(lo=0)
-        return visit_rows(GATHER, layout, layout.n_pre, m, w, x, *rows(layout, *structure))
+        return visit_rows(GATHER, layout, m.shape[1], m, w, x, *rows(layout, *structure))
 
     def gather(layout, w, x, *structure):
         return gather_where(layout, w, x, jnp.ones((x.shape[0], layout.n_pre), bool), *structure)
@@ -55,7 +58,7 @@ def kernels(rows, by_target=False) -> Kernels:
 
     if by_target:
         return Kernels(scatter, None, None)
-    return Kernels(scatter, gather, outer, gather_where)
+    return Kernels(scatter, gather, outer, scatter_where, gather_where)
 
 
 CSR = kernels(lambda layout, indptr, ids: (indptr, ids, 0))

@@ -1,4 +1,4 @@
-"""Lists of the events of a step. Imports Numba."""
+"""Lists of the events of a step."""
 
 import numpy as np
 from numba import njit
@@ -13,7 +13,7 @@ def list_bits(found, words, lo):
     for j in range(words.size):
         bits = words[j]
         while bits != 0:
-            found[n] = np.int64(trailing_zeros(bits)) * words.size + j - lo
+            found[n] = np.int64(trailing_zeros(np.uint64(bits))) * words.size + j - lo
             bits = np.uint32(bits & np.uint32(bits - np.uint32(1)))
             n += 1
     return n
@@ -21,7 +21,7 @@ def list_bits(found, words, lo):
 
 @njit(cache=True)
 def list_values(found, s):
-    """The same, of the values that are not 0."""
+    """The same, of the values that are not 0: `s` as unsigned integers of 4 or 8 bytes."""
     n, block = 0, 64 // s.itemsize
     whole = s.size - s.size % block
     words = s[:whole].view(np.uint64)
@@ -37,6 +37,23 @@ def list_values(found, s):
                     n += 1
     for k in range(whole, s.size):
         if s[k] != 0:
+            found[n] = k
+            n += 1
+    return n
+
+
+@njit(cache=True)
+def list_marks(found, m):
+    """The same, of the marks that are set: `m` as bytes."""
+    n, whole = 0, m.size - m.size % 8
+    words = m[:whole].view(np.uint64)
+    for j in range(words.size):
+        if words[j] != 0:
+            for k in range(8 * j, 8 * j + 8):  # a branch would often be predicted wrongly
+                found[n] = k
+                n += m[k] != 0
+    for k in range(whole, m.size):
+        if m[k] != 0:
             found[n] = k
             n += 1
     return n

@@ -1,4 +1,4 @@
-"""What compiled functions need of XLA's calls. Imports Numba.
+"""What compiled functions need of XLA's calls.
 
 The structures are those of jaxlib's `include/xla/ffi/api/c_api.h`, taken as words of 8 bytes.
 """
@@ -72,7 +72,22 @@ def trailing_zeros(typing, word):
     def code(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
-    return types.uint32(types.uint32), code
+    return types.uint64(types.uint64), code
+
+
+@intrinsic
+def prefetch(typing, array, k):
+    """Fetches the line of element k of an array, which may lie beyond its end, into the cache."""
+
+    def code(context, builder, signature, args):
+        start = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(start, [args[1]]), BYTES)
+        kind = ir.FunctionType(ir.VoidType(), [BYTES, *[ir.IntType(32)] * 3])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(fetch, [place, *(ir.Constant(ir.IntType(32), x) for x in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), code
 
 
 @intrinsic
@@ -116,8 +131,8 @@ def size(frame, kind, k):
 
 
 @njit
-def is_question(frame):
-    """Whether XLA asks for the version of the interface; then it is told."""
+def is_question(frame, stamp):
+    """Whether XLA asks for the version of the interface; then it is told. (`stamp`: see there.)"""
     extension = word(frame, EXTENSION)
     if extension != 0:
         put(word(extension, 3), 3, VERSION)

@@ -1,9 +1,10 @@
-"""The compiled functions of stored synapses. Imports Numba."""
+"""The compiled functions of stored synapses."""
 
 import numpy as np
 from numba import carray, cfunc, njit
 
-from ._events import list_bits, list_values
+from .._kinds import GATHER, SCATTER
+from ._events import list_bits, list_marks, list_values
 from ._frame import (
     FUNCTION,
     OPERANDS,
@@ -13,9 +14,11 @@ from ._frame import (
     is_question,
     out_of_bounds,
     pointer,
+    prefetch,
     size,
 )
-from ._kinds import GATHER, SCATTER
+
+AHEAD, FAR, LINE = 2, 256, 16
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
@@ -27,15 +30,16 @@ def row_sum(x, ids, w, start, stop, each):
     return total
 
 
-def stored_rows(kind, number, event, each, ragged, by_target):
-    """`_stored.visit_rows`, compiled for one kind of it, and types of numbers and events."""
+def stored_rows(kind, number, event, each, ragged, by_target, stamp):
+    """`native._stored.visit_rows`, compiled for one kind of it, and types of numbers and events."""
     number, event = np.dtype(number).type, np.dtype(event).type
     packed, masked = event is np.uint32, event is np.bool_
+    word = np.dtype(f"uint{8 * np.dtype(event).itemsize}").type
 
     @cfunc(FUNCTION, cache=True, error_model="numpy")
     def function(address):
         frame = address_of(address)
-        if is_question(frame):
+        if is_question(frame, stamp):
             return pointer(0)
         out = carray(data(frame, RESULTS, 0), size(frame, RESULTS, 0), number)
         found = carray(data(frame, RESULTS, 1), size(frame, RESULTS, 1), np.int32)
@@ -48,14 +52,27 @@ def stored_rows(kind, number, event, each, ragged, by_target):
 
         for k in range(out.size):
             out[k] = x[k] if kind == SCATTER else 0
-        batch, n_post, degree = np.int64(sizes[0]), sizes[3], np.int64(sizes[5])
+        batch, n_pre, n_post = np.int64(sizes[0]), np.int64(sizes[2]), np.int64(sizes[3])
+        lo, degree = np.int64(sizes[4]), np.int64(sizes[5])
         n_out, n_events, n_weights = out.size // batch, s.size // batch, w.size // sizes[1]
         for b in range(batch):
             mine, own = out[b * n_out : (b + 1) * n_out], x[b * n_post : (b + 1) * n_post]
             first = b * n_weights if sizes[1] > 1 else 0
             weights, events = w[first : first + n_weights], s[b * n_events : (b + 1) * n_events]
-            n = list_bits(found, events, sizes[4]) if packed else list_values(found, events)
+            if packed:
+                n = list_bits(found, events, lo)
+            else:
+                events = events[lo : lo + n_pre]
+                raw = events.view(word)
+                n = list_marks(found, raw) if masked else list_values(found, raw)
             for e in range(n):
+                if e + AHEAD < n:
+                    i = np.int64(found[e + AHEAD])
+                    start, stop = i * degree, (i + 1) * degree
+                    if ragged:
+                        start, stop = np.int64(indptr[i]), np.int64(indptr[i + 1])
+                    for p in range(start, min(stop, start + FAR), LINE):
+                        prefetch(ids, p)
                 i = np.int64(found[e])
                 start, stop = i * degree, (i + 1) * degree
                 if ragged:
@@ -76,7 +93,7 @@ def stored_rows(kind, number, event, each, ragged, by_target):
                         mine[target] += value * weights[place if each else 0]
                 elif kind == GATHER:
                     total = row_sum(own, ids, weights, start, stop, each)
-                    mine[i] = total if each else total * weights[0]
+                    mine[lo + i] = total if each else total * weights[0]
                 elif each:
                     for p in range(start, stop):
                         mine[p] += value * own[ids[p]]
