@@ -260,7 +260,7 @@ def _transpose(kind, fam, ct, *args, layout, n_operands):
         for pull, operand in zip(pulls, operands, strict=True)
     ]
     if kind.startswith("scatter") and cts[0] is not None and cts[1] is not None:
-        # So that what becomes of `ct` may be in its place: of one row, in the shape that the row has.
+        # So that what becomes of `ct` may be in its place: one row in the shape it has outside.
         shape = cts[0].shape
         cts[0] = after(jnp.squeeze(cts[0]), cts[1]).reshape(shape)
     return cts + [None] * len(structure)

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ._check import (
     EventRows,
@@ -46,7 +46,7 @@ class AbstractOperator(eqx.Module):
         """y + s W, added in place where the compiler can."""
 
     def mv_add_where(
-        self, y: Float[Array, " n_post"], s: Float[Array, " n"], where: Bool[Array, " n"], lo=0
+        self, y: Float[Array, " n_post"], s: Array | Spikes, where: Array, lo: int = 0
     ) -> Float[Array, " n_post"]:
         """y + s W for the values at `where`, the others left out: what a surrogate of bounded
         support emits, of which only some have a derivative. The transposed product of `CSR` and

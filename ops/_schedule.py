@@ -29,8 +29,8 @@ def after(x: Array, event: Array) -> Array:
 
     An identity in `x`, also to every transform; `event` may be any array.
     """
-    if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
-        return x  # there, times one is no identity: of complex numbers infinity becomes NaN
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return x  # there, times one is no identity: infinity becomes NaN
     return _after_p.bind(x, lax.stop_gradient(event))
 
 
@@ -62,7 +62,8 @@ def _after_cpu(x, event):
     if event.size == 0:
         return x
     head = jnp.real(lax.slice(event.reshape(-1), (0,), (1,)).reshape(()))
-    return x * _one(head.astype(jnp.int8) if head.dtype == bool else head, x.dtype)
+    one = _one(head.astype(jnp.int8) if head.dtype == bool else head, x.dtype)
+    return x & one if x.dtype == bool else x * one
 
 
 _materialize_p = Primitive("purebrain_materialize")

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax import lax
 
+from .solvers import PHI_1
+
 
 class AbstractAdjoint(eqx.Module):
     """A loop over the steps, with its own derivative."""
@@ -104,21 +106,25 @@ class Truncated(AbstractAdjoint):
         return _in_blocks(body, carry, length, self.steps, cut=True)
 
 
-def _scan(body, carry, length):
+def _scan(body, carry, length, kept=None):
     # A step recomputed is cheaper than its intermediate values written to memory and read again:
     # of a COBA network there are 4 times as many as states.
-    return lax.scan(jax.checkpoint(body, prevent_cse=False), carry, None, length=length)
+    step = jax.checkpoint(body, prevent_cse=False, policy=kept)
+    return lax.scan(step, carry, None, length=length)
 
 
 def _in_blocks(body, carry, length, steps, cut):
-    """Blocks of `steps`, recomputed when they are differentiated; no derivative crosses a `cut`."""
+    """Blocks of `steps`, recomputed when they are differentiated; no derivative crosses a `cut`.
+
+    Of the steps of one block, more than the state may be kept: what is dear to compute again.
+    """
     whole, rest = divmod(length, steps)
 
     @partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
     def block(carry, first, n):
         if cut:
             carry = jtu.tree_map(lambda a: jnp.where(first, a, lax.stop_gradient(a)), carry)
-        return _scan(body, carry, n)
+        return _scan(body, carry, n, kept=jax.checkpoint_policies.save_only_these_names(PHI_1))
 
     carry, saved = lax.scan(lambda carry, k: block(carry, k == 0, steps), carry, jnp.arange(whole))
     saved = jtu.tree_map(lambda a: a.reshape(whole * steps, *a.shape[2:]), saved)

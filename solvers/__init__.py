@@ -62,6 +62,7 @@ from ._fde_methods import CaputoEuler as CaputoEuler
 from ._fde_methods import CaputoL1 as CaputoL1
 from ._fde_methods import GrunwaldLetnikov as GrunwaldLetnikov
 from ._finite import Finite as Finite
+from ._functions import PHI_1 as PHI_1
 from ._functions import decay as decay
 from ._functions import exprel as exprel
 from ._functions import gate as gate

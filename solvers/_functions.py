@@ -8,9 +8,16 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 RADIUS = 0.5  # the series inside, exp outside
+PHI_1 = "purebrain.solvers.phi_1"  # names its values to `jax.checkpoint`, for they are dear
+# B_2k / (2k)!
+BERNOULLI = [
+    *(1 / n for n in (12, -720, 30240, -1209600, 47900160)),
+    *(-691 / 1307674368000, 1 / 74724249600, -3617 / 10670622842880000),
+]
 
 
 def phi_1(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -29,22 +36,28 @@ def phi_1(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 @jax.custom_jvp
 def _phi_1(z):
-    # One quotient for both branches: XLA keeps a quotient that several use, where it would compute
-    # a polynomial again for each.
-    inside, (odd, even), _ = _pade(z)
-    return jnp.where(inside, 2 * odd, jnp.exp(z) - 1) / jnp.where(inside, even - z * odd, z)
+    # Near 0 Pade's approximant of order (m, m), e^z = (even + z odd) / (even - z odd). One quotient
+    # for both branches: XLA keeps a quotient that several use, where it would compute a polynomial
+    # again for each.
+    inside, near, _ = _apart(z)
+    m = 6 if jnp.finfo(z.dtype).bits > 32 else 4
+    c = [math.comb(m, k) / math.perm(2 * m, k) for k in range(m + 1)]
+    odd, even = _polynomial(near * near, c[1::2]), _polynomial(near * near, c[::2])
+    return jnp.where(inside, 2 * odd, jnp.exp(z) - 1) / jnp.where(inside, even - near * odd, z)
 
 
 @_phi_1.defjvp
 def _phi_1_jvp(primals, tangents):
-    # The rule of quotients: that of the branches takes twice the operations, and a network's
-    # gradient much of its time.
+    # From the value: half the operations of the branches' derivatives, and no exp. Near 0
+    # phi_1' / phi_1 = 1/2 + sum of B_2k z^(2k - 1) / (2k)!, with Bernoulli's numbers.
     (z,), (z_dot,) = primals, tangents
-    inside, (odd, even), (odd_dot, even_dot) = _pade(z)
-    phi = _phi_1(z)
-    near = 2 * odd_dot - phi * (even_dot - odd - z * odd_dot)
-    change = jnp.where(inside, near, jnp.exp(z) - phi)
-    return phi, change / jnp.where(inside, even - z * odd, z) * z_dot
+    inside, near, far = _apart(z)
+    phi = checkpoint_name(_phi_1(z), PHI_1)
+    terms = BERNOULLI if jnp.finfo(z.dtype).bits > 32 else BERNOULLI[:4]
+    inner = phi * (0.5 + near * _polynomial(near * near, terms))
+    exp = jnp.where(far < -40, 0, 1 + far * phi)
+    slope = jnp.where(inside, inner, (exp - phi) / far)
+    return phi, slope * z_dot
 
 
 exprel = phi_1  # as SciPy and Brian2 call it
@@ -144,19 +157,6 @@ def _series(z, k=1):
     # phi_k = sum of z^n / (n + k)!, to the precision of the type within k RADIUS.
     degree = {1: (7, 14), 2: (12, 19)}[k][jnp.finfo(z.dtype).bits > 32]
     return _polynomial(z, [1 / math.factorial(n + k) for n in range(degree + 1)])
-
-
-def _pade(z):
-    """Whether z is within RADIUS; `odd` and `even` of Pade's approximant of order (m, m) there,
-    e^z = (even + z odd) / (even - z odd), to the precision of the type; and their derivatives."""
-    inside = jnp.abs(z) < RADIUS
-    m = 6 if jnp.finfo(z.dtype).bits > 32 else 4
-    c = [math.comb(m, k) / math.perm(2 * m, k) for k in range(m + 1)]
-    odd, even = c[1::2], c[::2]  # by powers of z^2
-    near = jnp.where(inside, z, 0)
-    values = [_polynomial(near * near, a) for a in (odd, even)]
-    slopes = [[2 * k * x for k, x in enumerate(a)][1:] for a in (odd, even)]
-    return inside, values, [near * _polynomial(near * near, a) for a in slopes]
 
 
 def _polynomial(z, coefficients):

@@ -150,9 +150,20 @@ def delayed_csr(rng, n_pre, n_post):
     )
 
 
+def pure_jax(form):
+    """The same without native kernels."""
+
+    def drawn(rng, n_pre, n_post):
+        case, tuning = form(rng, n_pre, n_post), ops.cpu.Tuning(native=False)
+        return case._replace(make=lambda w: ops.tuned(case.make(w), tuning))
+
+    return drawn
+
+
 SPARSE = (fixed_outdegree, fixed_indegree, csr, csr_unequal, delayed_csr)
-ONE_WEIGHT = ("all_to_all", "no_autapses", "jit")
+ONE_WEIGHT = ("all_to_all", "no_autapses", "jit", "jit_pure_jax")
 FORMS = {f.__name__: f for f in (dense, one_to_one, all_to_all, no_autapses, jit, *SPARSE)}
+FORMS |= {f"{f.__name__}_pure_jax": pure_jax(f) for f in (jit, *SPARSE)}
 # Every form with every kind of weight that it takes.
 FORMS_AND_WEIGHTS = [(form, True) for form in FORMS if form not in ONE_WEIGHT]
 FORMS_AND_WEIGHTS += [(form, False) for form in FORMS if form != "dense"]

@@ -72,6 +72,11 @@ def _operators():
 
 
 OPERATORS = _operators()
+OPERATORS |= {
+    f"{name}, pure JAX": ops.tuned(op, ops.cpu.Tuning(native=False))
+    for name, op in OPERATORS.items()
+    if name not in ("dense", "one to one")
+}
 operators = pytest.mark.parametrize("name", OPERATORS)
 
 
@@ -147,7 +152,7 @@ def test_a_gradient_visits_the_rows_of_the_mask_alone():
     """The program has no array as long as there are synapses, but for those that it is given."""
     n, k = 512, 64
     targets = np.random.default_rng(0).integers(0, n, (n, k))
-    op = ops.FixedOutdegree(0.1, targets, n)
+    op = ops.tuned(ops.FixedOutdegree(0.1, targets, n), ops.cpu.Tuning(native=False))
 
     def longest(f):
         text = jax.jit(jax.grad(f)).lower(jnp.ones(n)).compile().as_text()

@@ -30,8 +30,8 @@ _KEPT: list = []  # XLA knows the functions by their addresses
 
 
 def call(make: Callable, static: tuple, results, *operands):
-    """Arrays of these shapes and dtypes, made by the function `make(*static, stamp)`, a `numba.cfunc`, of
-    the operands.
+    """Arrays of these shapes and dtypes, made of the operands by `make(*static, stamp)`, a
+    `numba.cfunc`.
 
     They are arrays of their own: of a result in the place of an operand, XLA makes a copy before,
     and in a loop another after.

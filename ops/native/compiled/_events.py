@@ -13,9 +13,11 @@ def list_bits(found, words, lo):
     for j in range(words.size):
         bits = words[j]
         while bits != 0:
-            found[n] = np.int64(trailing_zeros(np.uint64(bits))) * words.size + j - lo
+            k = np.int64(trailing_zeros(np.uint64(bits))) * words.size + j - lo
             bits = np.uint32(bits & np.uint32(bits - np.uint32(1)))
-            n += 1
+            if 0 <= k < found.size:
+                found[n] = k
+                n += 1
     return n
 
 
