@@ -1,0 +1,158 @@
+"""What is particular to the kernels that Numba compiles; their products are tested with those of
+all operators (test_operators.py, test_sloped.py)."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import purebrain as pb
+from purebrain import ops
+from purebrain.ops.native import _choose
+
+pytest.importorskip("numba", reason="the kernels are compiled by Numba")
+
+N, K = 300, 7
+RNG = np.random.default_rng(0)
+IDS = RNG.integers(0, N, (N, K))
+INDPTR = np.arange(N + 1) * K
+
+
+def calls(f, *args):
+    """How often native kernels are called by the compiled program."""
+    return jax.jit(f).lower(*args).compile().as_text().count("purebrain_native")
+
+
+def csr(weight=0.5):
+    return ops.CSR(weight, INDPTR, IDS.reshape(-1), N)
+
+
+def test_they_are_used_where_they_can_be(monkeypatch):
+    s = jnp.ones(N)
+    op = csr()
+    assert calls(lambda s: op.mv(s), s) == 1
+    off = ops.tuned(op, ops.cpu.Tuning(native=False))
+    assert calls(lambda s: off.mv(s), s) == 0
+    half = csr(jnp.asarray(0.5, jnp.float16))
+    assert calls(lambda s: half.mv(s), s.astype(jnp.float16)) == 0
+    monkeypatch.setattr(_choose, "installed", lambda: False)
+    assert calls(lambda s: op.mv(s + 1), s) == 0
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [IDS.copy(), IDS - 1 - IDS.min(), IDS + N - IDS.max()],
+    ids=["an indptr", "below 0", "beyond the last"],
+)
+@pytest.mark.parametrize("product", ["mv", "mv_t"])
+def test_ids_that_could_not_be_validated_are_an_error_not_a_crash(ids, product):
+    ids = jnp.asarray(ids.reshape(-1), jnp.int32)
+    valid = bool((ids >= 0).all() & (ids < N).all())
+    indptr = jnp.asarray(INDPTR, jnp.int32).at[5].add(10**9 if valid else 0)
+
+    @jax.jit
+    def f(indptr, ids):
+        return getattr(ops.CSR(0.5, indptr, ids, N), product)(jnp.ones(N))
+
+    with pytest.raises(
+        jax.errors.JaxRuntimeError, match="out of bounds.*Make the operator outside"
+    ):
+        f(indptr, ids).block_until_ready()
+    assert np.isfinite(
+        f(jnp.asarray(INDPTR, jnp.int32), jnp.asarray(IDS.reshape(-1), jnp.int32))
+    ).all()
+
+
+@pytest.mark.parametrize("tuning", [None, ops.cpu.Tuning(native=False)], ids=["native", "pure JAX"])
+@pytest.mark.parametrize("lo", [0, 13, 63])
+def test_the_values_of_a_larger_population(tuning, lo):
+    """`mv_add_where(y, s, where, lo)` is the product of a slice, with all its derivatives."""
+    op = ops.tuned(csr(RNG.normal(size=N * K)), tuning)
+    n = N + 63
+    s, where = jnp.asarray(RNG.normal(size=n)), jnp.asarray(RNG.random(n) < 0.2)
+    s = jnp.where(where, s, 0)
+
+    def loss(f):
+        return jax.value_and_grad(lambda y, s: jnp.sum(jnp.sin(f(y, s))), (0, 1))(jnp.ones(N), s)
+
+    got = loss(lambda y, s: op.mv_add_where(y, s, where, lo))
+    want = loss(lambda y, s: y + jnp.where(where, s, 0)[lo : lo + N] @ op.as_matrix())
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match=r"lo = 64; but the operator has n_pre = 300"):
+        op.mv_add_where(jnp.ones(N), s, where, 64)
+
+
+def test_views_of_packed_spikes():
+    op = csr(RNG.normal(size=N * K))
+    fires = jnp.asarray(RNG.random(N + 100) < 0.3)
+    for lo in (0, 1, 31, 100):
+        got = op.mv(ops.pack(fires)[lo : lo + N])
+        want = fires[lo : lo + N].astype(float) @ op.as_matrix()
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
+
+
+def test_several_threads_at_once():
+    op, s = csr(RNG.normal(size=N * K)), jnp.asarray(RNG.normal(size=(8, N)))
+    f = jax.jit(lambda s: op.mv(s))
+    want, got = [f(row) for row in s], [None] * 8
+
+    def run(k):
+        for _ in range(50):
+            got[k] = f(s[k])
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(jnp.stack(got), jnp.stack(want))
+
+
+def test_a_network_runs_alike_without_them():
+    def run(tuning):
+        neurons = pb.LIF(60, tau=20.0, v_rest=-60.0, v_th=-50.0, v_init=pb.Uniform(-60.0, -50.0))
+        comm = pb.connect.fixed_prob(0.2, 0.3, key=jax.random.key(0))
+        net = pb.Network(
+            {"N": neurons},
+            [pb.Projection("N", "N", comm, pb.Exponential(tau=5.0), pb.Current(), delay=1.0)],
+        )
+        net = ops.tuned(pb.inference_mode(net), tuning)
+        state = net.init(dt=0.1, key=jax.random.key(1))
+        return pb.simulate(net, state, {"N": 12.0}, dt=0.1, duration=40.0)
+
+    native, pure = run(None), run(ops.cpu.Tuning(native=False))
+    spikes = native.saved["N"].to_dense()
+    assert spikes.sum() > 50
+    np.testing.assert_array_equal(spikes, pure.saved["N"].to_dense())
+    np.testing.assert_allclose(
+        native.state.populations["N"].v, pure.state.populations["N"].v, rtol=0, atol=1e-10
+    )
+
+
+def test_numba_is_imported_when_it_is_needed():
+    code = (
+        "import sys, jax.numpy as jnp; from purebrain import ops\n"
+        "op = ops.CSR(0.5, jnp.array([0, 1]), jnp.array([0]), 1); assert 'numba' not in sys.modules\n"
+        "op.mv(jnp.ones(1)); assert 'numba' in sys.modules"
+    )
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], cwd=root, env=dict(os.environ), check=True)
+
+
+def test_what_is_kept_on_disk_knows_all_its_sources():
+    from purebrain.ops.native import compiled
+
+    folder = Path(str(importlib.util.find_spec(compiled.__name__).origin)).parent
+    assert {path.name for path in folder.glob("*.py")} >= {"_frame.py", "_events.py", "_stored.py"}
+    from purebrain.ops.native.compiled import _stored
+
+    function = _stored.stored_rows(0, "float32", "uint32", False, True, False, compiled.STAMP)
+    assert compiled.STAMP in [cell.cell_contents for cell in function.__wrapped__.__closure__]
