@@ -140,7 +140,8 @@ def test_a_network_runs_alike_without_them():
 def test_numba_is_imported_when_it_is_needed():
     code = (
         "import sys, jax.numpy as jnp; from purebrain import ops\n"
-        "op = ops.CSR(0.5, jnp.array([0, 1]), jnp.array([0]), 1); assert 'numba' not in sys.modules\n"
+        "op = ops.CSR(0.5, jnp.array([0, 1]), jnp.array([0]), 1)\n"
+        "assert 'numba' not in sys.modules\n"
         "op.mv(jnp.ones(1)); assert 'numba' in sys.modules"
     )
     root = Path(__file__).parents[1]
