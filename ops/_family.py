@@ -192,15 +192,14 @@ def _define(prim, kind, fam, kernels):
 def _jvp(prim, kind, fam, primals, tangents, *, layout, n_operands):
     out = prim.bind(*primals, layout=layout, n_operands=n_operands)
     structure = primals[n_operands:]
-    terms, start = [], None
-    if kind.startswith("scatter"):
-        start, tangents = tangents[0], (ad.Zero(None), *tangents[1:])
-        start = None if isinstance(start, ad.Zero) else start
+    terms, start = [], None  # `scatter` is linear in y and another operand at once
+    if kind.startswith("scatter") and not isinstance(tangents[0], ad.Zero):
+        start = tangents[0]
     for n, tangent in enumerate(tangents[:n_operands]):
-        if isinstance(tangent, ad.Zero):
+        if isinstance(tangent, ad.Zero) or (n == 0 and start is not None):
             continue
         operands = [tangent if m == n else p for m, p in enumerate(primals[:n_operands])]
-        if kind.startswith("scatter"):  # the first goes on from the tangent of y
+        if kind.startswith("scatter"):
             zeros = jnp.zeros((1, layout.n_post), out.dtype)
             operands[0], start = zeros if start is None else start, None
         terms.append(getattr(fam, kind)(layout, *operands, *structure))

@@ -19,12 +19,12 @@ def installed() -> bool:
 def preferred(native: Kernels, other: Kernels) -> Kernels:
     """The kernels of `native` where they can be used, and of `other` elsewhere."""
 
-    def choose(fast: Callable | None, slow: Callable) -> Callable:
+    def choose(fast: Callable, slow: Callable) -> Callable:
         def kernel(layout, *args):
             wanted = not isinstance(layout.tuning, Tuning) or layout.tuning.native
             wide = all(a.dtype.itemsize >= 4 for a in args if jnp.issubdtype(a.dtype, jnp.floating))
-            return (fast if fast and wanted and wide and installed() else slow)(layout, *args)
+            return (fast if wanted and wide and installed() else slow)(layout, *args)
 
         return kernel
 
-    return Kernels(*(choose(getattr(native, kind), other.of(kind)) for kind in Kernels._fields))
+    return Kernels(*(choose(native.of(kind), other.of(kind)) for kind in Kernels._fields))

@@ -1,11 +1,14 @@
 """Native kernels of stored synapses, by rows: CSR, fixed out-degree, and fixed in-degree sorted by
 source."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._family import Kernels
+from ..xla import _fixed_indegree as xla
 from ._call import call
 from ._kinds import GATHER, OUTER, SCATTER
 
@@ -35,34 +38,37 @@ def visit_rows(kind, layout, size, s, w, x, indptr, ids, degree=0, by_target=Fal
     )[0]
 
 
-def kernels(rows, by_target=False) -> Kernels:
+def kernels(rows) -> Kernels:
     """The kernels, of rows that are `rows(layout, *structure)`: (indptr, ids, degree)."""
 
     def scatter(layout, y, s, w, *structure):
-        rows_of = rows(layout, *structure)
-        return visit_rows(SCATTER, layout, layout.n_post, s, w, y, *rows_of, by_target)
+        indptr, ids, degree = rows(layout, *structure)
+        return visit_rows(SCATTER, layout, layout.n_post, s, w, y, indptr, ids, degree)
 
     def scatter_where(layout, y, s, w, m, *structure):
         return scatter(layout, y, s, w, *structure)
 
     def gather_where(layout, w, x, m, *structure):
-        return visit_rows(GATHER, layout, m.shape[1], m, w, x, *rows(layout, *structure))
+        indptr, ids, degree = rows(layout, *structure)
+        return visit_rows(GATHER, layout, m.shape[1], m, w, x, indptr, ids, degree)
 
     def gather(layout, w, x, *structure):
         return gather_where(layout, w, x, jnp.ones((x.shape[0], layout.n_pre), bool), *structure)
 
     def outer(layout, s, x, *structure):
-        size, one = int(np.prod(layout.synapses)), jnp.ones((1, 1), x.dtype)
-        out = visit_rows(OUTER, layout, size, s, one, x, *rows(layout, *structure))
+        (indptr, ids, degree), one = rows(layout, *structure), jnp.ones((1, 1), x.dtype)
+        size = math.prod(layout.synapses)
+        out = visit_rows(OUTER, layout, size, s, one, x, indptr, ids, degree)
         return out.reshape(x.shape[0], *layout.synapses)
 
-    if by_target:
-        return Kernels(scatter, None, None)
     return Kernels(scatter, gather, outer, scatter_where, gather_where)
+
+
+def _scatter_by_target(layout, y, s, w, sources, indptr, order):
+    indegree = layout.form.indegree
+    return visit_rows(SCATTER, layout, layout.n_post, s, w, y, indptr, order, indegree, True)
 
 
 CSR = kernels(lambda layout, indptr, ids: (indptr, ids, 0))
 FIXED_OUTDEGREE = kernels(lambda layout, ids: (None, ids, ids.shape[1]))
-FIXED_INDEGREE = kernels(
-    lambda layout, sources, indptr, order: (indptr, order, layout.form.indegree), by_target=True
-)
+FIXED_INDEGREE = Kernels(_scatter_by_target, xla.KERNELS.gather, xla.KERNELS.outer)
