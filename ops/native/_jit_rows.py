@@ -1,0 +1,112 @@
+"""The compiled functions of random matrices. Imports Numba."""
+
+import numpy as np
+from numba import carray, cfunc, njit
+
+from ._events import list_bits, list_values
+from ._frame import FUNCTION, OPERANDS, RESULTS, address_of, data, is_question, pointer, size
+from ._jit_columns import put_columns, row_keys
+from ._jit_weights import put_weights
+from ._kinds import GATHER, ONE, SCATTER
+
+
+@njit(cache=True)
+def list_any(found, m):
+    """Puts the rows that any of the masks `m` has into `found`; gives their number."""
+    n = 0
+    for i in range(found.size):
+        some = False
+        for at in range(i, m.size, found.size):
+            some |= m[at]
+        found[n] = i
+        n += some
+    return n
+
+
+@njit(cache=True, error_model="numpy")
+def row_sum(x, columns, weights, n, each):
+    """The sum of the values at n columns, a multiple of 4, that are there, times weights if `each`.
+
+    In four parts, which are added at once.
+    """
+    a = b = c = d = x.dtype.type(0)
+    for j in range(0, n, 4):
+        i, k, p, q = columns[j], columns[j + 1], columns[j + 2], columns[j + 3]
+        if i < x.size:
+            a += x[i] * weights[j] if each else x[i]
+        if k < x.size:
+            b += x[k] * weights[j + 1] if each else x[k]
+        if p < x.size:
+            c += x[p] * weights[j + 2] if each else x[p]
+        if q < x.size:
+            d += x[q] * weights[j + 3] if each else x[q]
+    return (a + b) + (c + d)
+
+
+def jit_rows(kind, number, event, law):
+    """`_jit.visit_rows`, compiled for one kind of it and law, and types of numbers and events."""
+    number, event = np.dtype(number).type, np.dtype(event).type
+    packed, each = event is np.uint32, law != ONE
+
+    @cfunc(FUNCTION, cache=True, error_model="numpy")
+    def function(address):
+        frame = address_of(address)
+        if is_question(frame):
+            return pointer(0)
+        out = carray(data(frame, RESULTS, 0), size(frame, RESULTS, 0), number)
+        found = carray(data(frame, RESULTS, 1), size(frame, RESULTS, 1), np.int32)
+        room = size(frame, RESULTS, 2)
+        columns = carray(data(frame, RESULTS, 2), room, np.uint32)
+        weights = carray(data(frame, RESULTS, 3), room, number)
+        x = carray(data(frame, OPERANDS, 0), size(frame, OPERANDS, 0), number)
+        sizes = carray(data(frame, OPERANDS, 1), 5, np.int32)
+        s = carray(data(frame, OPERANDS, 2), size(frame, OPERANDS, 2), event)
+        w = carray(data(frame, OPERANDS, 3), size(frame, OPERANDS, 3), number)
+        blocks = address_of(data(frame, OPERANDS, 4))
+        seed = carray(data(frame, OPERANDS, 5), 1, np.uint32)[0]
+        degree = carray(data(frame, OPERANDS, 6), size(frame, OPERANDS, 6), np.int32)
+
+        for k in range(out.size):
+            out[k] = x[k] if kind == SCATTER else 0
+        batch, n_post, n_weights = np.int64(sizes[0]), np.int64(sizes[2]), w.size // sizes[1]
+        n_out, n_events = out.size // batch, s.size // batch
+        # Rows that are gathered are made once for the whole batch.
+        for b in range(1 if kind == GATHER else batch):
+            events = s[b * n_events : (b + 1) * n_events]
+            if kind == GATHER:
+                n = list_any(found, s)
+            else:
+                n = list_bits(found, events, sizes[3]) if packed else list_values(found, events)
+            for e in range(n):
+                i = np.int64(found[e])
+                keys = row_keys(seed, np.uint32(i))
+                value = number(1) if packed or kind == GATHER else number(events[i])
+                for first in range(0, degree[i], room):
+                    m = min(degree[i] - first, room)
+                    put_columns(
+                        address_of(data(frame, RESULTS, 2)), keys, first, m, sizes[4], blocks
+                    )
+                    whole = (m + 3) // 4 * 4
+                    for j in range(m, whole):
+                        columns[j] = n_post
+                    for at in range(0 if kind == GATHER else b, batch if kind == GATHER else b + 1):
+                        ours = at * n_weights if sizes[1] > 1 else 0
+                        if each and (sizes[1] > 1 or at == 0 or kind != GATHER):
+                            put_weights(weights, law, keys, first, m, w[ours : ours + n_weights])
+                        mine = out[at * n_out : (at + 1) * n_out]
+                        own = x[at * n_post : (at + 1) * n_post]
+                        if kind == SCATTER:
+                            one = value * w[ours]
+                            for j in range(m):
+                                if columns[j] < n_post:
+                                    mine[columns[j]] += value * weights[j] if each else one
+                        elif kind == GATHER:
+                            total = row_sum(own, columns, weights, whole, each)
+                            mine[i] += total if each else w[ours] * total
+                        else:
+                            mine[0] += value * row_sum(own, columns, weights, whole, False)
+                            if each:
+                                mine[1] += value * row_sum(own, columns, weights, whole, True)
+        return pointer(0)
+
+    return function
