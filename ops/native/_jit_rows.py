@@ -30,16 +30,16 @@ def row_sum(x, columns, weights, n, each):
     In four parts, which are added at once.
     """
     a = b = c = d = x.dtype.type(0)
-    for j in range(0, n, 4):
-        i, k, p, q = columns[j], columns[j + 1], columns[j + 2], columns[j + 3]
-        if i < x.size:
-            a += x[i] * weights[j] if each else x[i]
-        if k < x.size:
-            b += x[k] * weights[j + 1] if each else x[k]
-        if p < x.size:
-            c += x[p] * weights[j + 2] if each else x[p]
-        if q < x.size:
-            d += x[q] * weights[j + 3] if each else x[q]
+    for j in range(np.uint64(0), np.uint64(n), np.uint64(4)):
+        k, p, q = j + np.uint64(1), j + np.uint64(2), j + np.uint64(3)
+        if columns[j] < x.size:
+            a += x[columns[j]] * weights[j] if each else x[columns[j]]
+        if columns[k] < x.size:
+            b += x[columns[k]] * weights[k] if each else x[columns[k]]
+        if columns[p] < x.size:
+            c += x[columns[p]] * weights[p] if each else x[columns[p]]
+        if columns[q] < x.size:
+            d += x[columns[q]] * weights[q] if each else x[columns[q]]
     return (a + b) + (c + d)
 
 

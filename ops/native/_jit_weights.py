@@ -1,7 +1,8 @@
 """The weights of a random matrix (`_jit_matrix`). Imports Numba."""
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 from .._jit_matrix import FRACTION_BITS, GOLDEN, ROUNDS
 from ._jit_columns import mix
@@ -11,16 +12,17 @@ i32, u32 = np.int32, np.uint32
 A, B, C = ROUNDS + 1, ROUNDS + 2, ROUNDS + 3  # the keys of the draws
 
 
-@njit(cache=True)
-def popcount(x):
-    """`_spikes.popcount`."""
-    x = u32(x - u32((x >> u32(1)) & u32(0x55555555)))
-    x = u32(u32(x & u32(0x33333333)) + u32((x >> u32(2)) & u32(0x33333333)))
-    x = u32(u32(x + u32(x >> u32(4))) & u32(0x0F0F0F0F))
-    return i32(u32(x * u32(0x01010101)) >> u32(24))
+@intrinsic
+def popcount(typing, x):
+    """The number of set bits."""
+
+    def code(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.int32(types.uint32), code
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath={"contract"})  # see `combine`
 def put_weights(out, law, keys, first, n, coefficients):
     """Puts the weights of synapses first to first + n - 1, `_jit_matrix.combine` of their draws."""
     a, high, low = coefficients[0], coefficients[1], coefficients[2]
