@@ -6,16 +6,16 @@ from typing import TypeVar
 import equinox as eqx
 import jax.tree_util as jtu
 
-from . import gpu, tpu
+from . import cpu, gpu, tpu
 
 T = TypeVar("T")
 
 
-def tuned(tree: T, tuning: gpu.Tuning | tpu.Tuning | None) -> T:
+def tuned(tree: T, tuning: cpu.Tuning | gpu.Tuning | tpu.Tuning | None) -> T:
     """`tree`, an operator or a network, with all operators of it launched as `tuning` says.
 
-    **Arguments:** `tree`: any pytree; `tuning`: an `ops.gpu.Tuning`, an `ops.tpu.Tuning`, or None
-    for the defaults.
+    **Arguments:** `tree`: any pytree; `tuning`: an `ops.cpu.Tuning`, an `ops.gpu.Tuning`, an
+    `ops.tpu.Tuning`, or None for the defaults.
 
     **Returns:** a copy. On another platform than its own a tuning has no effect.
 

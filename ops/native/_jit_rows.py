@@ -57,6 +57,7 @@ def jit_rows(kind, number, event, law):
         found = carray(data(frame, RESULTS, 1), size(frame, RESULTS, 1), np.int32)
         room = size(frame, RESULTS, 2)
         columns = carray(data(frame, RESULTS, 2), room, np.uint32)
+        columns_at = address_of(data(frame, RESULTS, 2))
         weights = carray(data(frame, RESULTS, 3), room, number)
         x = carray(data(frame, OPERANDS, 0), size(frame, OPERANDS, 0), number)
         sizes = carray(data(frame, OPERANDS, 1), 5, np.int32)
@@ -83,15 +84,13 @@ def jit_rows(kind, number, event, law):
                 value = number(1) if packed or kind == GATHER else number(events[i])
                 for first in range(0, degree[i], room):
                     m = min(degree[i] - first, room)
-                    put_columns(
-                        address_of(data(frame, RESULTS, 2)), keys, first, m, sizes[4], blocks
-                    )
+                    put_columns(columns_at, keys, first, m, sizes[4], blocks)
                     whole = (m + 3) // 4 * 4
                     for j in range(m, whole):
                         columns[j] = n_post
-                    for at in range(0 if kind == GATHER else b, batch if kind == GATHER else b + 1):
+                    for at in range(b, batch if kind == GATHER else b + 1):
                         ours = at * n_weights if sizes[1] > 1 else 0
-                        if each and (sizes[1] > 1 or at == 0 or kind != GATHER):
+                        if each and (at == b or sizes[1] > 1):
                             put_weights(weights, law, keys, first, m, w[ours : ours + n_weights])
                         mine = out[at * n_out : (at + 1) * n_out]
                         own = x[at * n_post : (at + 1) * n_post]
