@@ -120,19 +120,6 @@ def test_each_example_with_weights_of_its_own(law, dtype):
         assert_close(got, want, dtype)
 
 
-@each_law
-def test_rows_where_a_mask_is(law):
-    x, mask = values(np.float64, 3, 50), values(np.float64, 3, 60) > 0.5
-
-    def masked(op):
-        family = pb.ops._jit.FAMILY
-        line = op._line(jnp.dtype(float))[None]
-        return family.gather_where(op.layout, line, x, mask, op.seed, op.degree)
-
-    got, want = map(masked, pair(law, np.float64))
-    assert_close(got, want, np.float64)
-
-
 def delayed(n_pre=40, n_post=30, indegree=9):
     rng = np.random.default_rng(1)
     steps = rng.integers(1, 9, n_pre * indegree)

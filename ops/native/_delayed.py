@@ -14,7 +14,7 @@ def scatter(layout, y, s, w, indptr, indices, delay, slot, dt):
     batch, each = s.shape[0], bool(layout.synapses)
     if 0 in (*y.shape, s.shape[1], indices.size):
         return y
-    from ._delayed_rows import delayed_rows
+    from .compiled._delayed import delayed_rows
 
     sizes = np.array([batch, w.shape[0], layout.n_post, layout.form.stride, layout.lo], np.int32)
     static = str(y.dtype), str(s.dtype), str(dt.dtype), each

@@ -15,12 +15,12 @@ SLICE = 128  # synapses of a row made at once: a multiple of the lanes
 
 def visit_rows(kind, layout, shape, s, w, x, seed, degree):
     """What the rows of the events of `s` give, [batch, *shape]: their additions to the targets,
-    from `x` on (`SCATTER`); their sums, of the targets' values `x` (`GATHER`); or the sums of the
-    products of s and `x`, and of those times the draws (`OUTER`)."""
+    from `x` on (`SCATTER`), or the sums of the products of s and `x`, and of those times the draws
+    (`OUTER`); or the sums of all rows, of the targets' values `x` (`GATHER`)."""
     batch, law = s.shape[0], LAWS[layout.form.law]
     if 0 in (batch, layout.n_pre, layout.n_post):
         return x if kind == SCATTER else jnp.zeros((batch, *shape), x.dtype)
-    from ._jit_rows import jit_rows
+    from .compiled._jit import jit_rows
 
     w = w[:, None] if law == ONE else jnp.stack(matrix.coefficients(layout, w), -1)
     form = layout.form
@@ -40,12 +40,9 @@ def scatter(layout, y, s, w, *structure):
     return visit_rows(SCATTER, layout, (layout.n_post,), s, w, y, *structure)
 
 
-def gather_where(layout, w, x, m, *structure):
-    return visit_rows(GATHER, layout, (layout.n_pre,), m, w, x, *structure)
-
-
 def gather(layout, w, x, *structure):
-    return gather_where(layout, w, x, jnp.ones((x.shape[0], layout.n_pre), bool), *structure)
+    every = np.zeros((x.shape[0], 1), np.uint32)  # no events: all rows are gathered
+    return visit_rows(GATHER, layout, (layout.n_pre,), every, w, x, *structure)
 
 
 def outer(layout, s, x, *structure):
@@ -53,4 +50,4 @@ def outer(layout, s, x, *structure):
     return visit_rows(OUTER, layout, layout.synapses, s, one, x, *structure)
 
 
-JIT = Kernels(scatter, gather, outer, gather_where)
+JIT = Kernels(scatter, gather, outer)

@@ -1,11 +1,11 @@
-"""The columns of a random matrix (`_jit_matrix`), made 64 at once. Imports Numba."""
+"""The columns of a random matrix (`_jit_matrix`), made 64 at once."""
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .._jit_matrix import GOLDEN, KEYS, ROUNDS
+from ..._jit_matrix import GOLDEN, KEYS, ROUNDS
 
 LANES = 64  # columns made at once: two of the widest vectors, whose rounds overlap
 SHORT, LONG = ir.IntType(16), ir.IntType(32)

@@ -1,4 +1,4 @@
-"""The compiled functions of `_delayed`. Imports Numba."""
+"""The compiled functions of delayed synapses."""
 
 import numpy as np
 from numba import carray, cfunc, njit
@@ -34,15 +34,16 @@ def put_places(places, ids, delay, first, n, slot, dt, n_slots, stride):
     return bad == 0
 
 
-def delayed_rows(number, event, time, each):
-    """`_delayed.scatter`, compiled for types of numbers, events and dt."""
+def delayed_rows(number, event, time, each, stamp):
+    """`native._delayed.scatter`, compiled for types of numbers, events and dt."""
     number, event = np.dtype(number).type, np.dtype(event).type
     time, packed = np.dtype(time).type, event is np.uint32
+    word = np.dtype(f"uint{8 * np.dtype(event).itemsize}").type
 
     @cfunc(FUNCTION, cache=True, error_model="numpy")
     def function(address):
         frame = address_of(address)
-        if is_question(frame):
+        if is_question(frame, stamp):
             return pointer(0)
         out = carray(data(frame, RESULTS, 0), size(frame, RESULTS, 0), number)
         found = carray(data(frame, RESULTS, 1), size(frame, RESULTS, 1), i32)
@@ -70,7 +71,11 @@ def delayed_rows(number, event, time, each):
             mine, events = out[b * n_ring : (b + 1) * n_ring], s[b * n_events : (b + 1) * n_events]
             shift = b * n_weights if sizes[1] > 1 else 0
             weights = w[shift : shift + n_weights]
-            n = list_bits(found, events, sizes[4]) if packed else list_values(found, events)
+            n = (
+                list_bits(found, events, sizes[4])
+                if packed
+                else list_values(found, events.view(word))
+            )
             for e in range(n):
                 i = np.int64(found[e])
                 value = number(1) if packed else number(events[i])

@@ -1,26 +1,13 @@
-"""The compiled functions of random matrices. Imports Numba."""
+"""The compiled functions of random matrices."""
 
 import numpy as np
 from numba import carray, cfunc, njit
 
+from .._kinds import GATHER, ONE, SCATTER
 from ._events import list_bits, list_values
 from ._frame import FUNCTION, OPERANDS, RESULTS, address_of, data, is_question, pointer, size
 from ._jit_columns import put_columns, row_keys
 from ._jit_weights import put_weights
-from ._kinds import GATHER, ONE, SCATTER
-
-
-@njit(cache=True)
-def list_any(found, m):
-    """Puts the rows that any of the masks `m` has into `found`; gives their number."""
-    n = 0
-    for i in range(found.size):
-        some = False
-        for at in range(i, m.size, found.size):
-            some |= m[at]
-        found[n] = i
-        n += some
-    return n
 
 
 @njit(cache=True, error_model="numpy")
@@ -43,15 +30,17 @@ def row_sum(x, columns, weights, n, each):
     return (a + b) + (c + d)
 
 
-def jit_rows(kind, number, event, law):
-    """`_jit.visit_rows`, compiled for one kind of it and law, and types of numbers and events."""
+def jit_rows(kind, number, event, law, stamp):
+    """`native._jit.visit_rows`, compiled for one kind of it, a law, and types of numbers and
+    events."""
     number, event = np.dtype(number).type, np.dtype(event).type
     packed, each = event is np.uint32, law != ONE
+    word = np.dtype(f"uint{8 * np.dtype(event).itemsize}").type
 
     @cfunc(FUNCTION, cache=True, error_model="numpy")
     def function(address):
         frame = address_of(address)
-        if is_question(frame):
+        if is_question(frame, stamp):
             return pointer(0)
         out = carray(data(frame, RESULTS, 0), size(frame, RESULTS, 0), number)
         found = carray(data(frame, RESULTS, 1), size(frame, RESULTS, 1), np.int32)
@@ -73,13 +62,13 @@ def jit_rows(kind, number, event, law):
         n_out, n_events = out.size // batch, s.size // batch
         # Rows that are gathered are made once for the whole batch.
         for b in range(1 if kind == GATHER else batch):
-            events = s[b * n_events : (b + 1) * n_events]
-            if kind == GATHER:
-                n = list_any(found, s)
-            else:
-                n = list_bits(found, events, sizes[3]) if packed else list_values(found, events)
+            events, n = s[b * n_events : (b + 1) * n_events], degree.size
+            if packed and kind != GATHER:
+                n = list_bits(found, events, sizes[3])
+            elif kind != GATHER:
+                n = list_values(found, events.view(word))
             for e in range(n):
-                i = np.int64(found[e])
+                i = e if kind == GATHER else np.int64(found[e])
                 keys = row_keys(seed, np.uint32(i))
                 value = number(1) if packed or kind == GATHER else number(events[i])
                 for first in range(0, degree[i], room):

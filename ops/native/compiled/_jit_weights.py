@@ -1,12 +1,12 @@
-"""The weights of a random matrix (`_jit_matrix`). Imports Numba."""
+"""The weights of a random matrix (`_jit_matrix`)."""
 
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .._jit_matrix import FRACTION_BITS, GOLDEN, ROUNDS
+from ..._jit_matrix import FRACTION_BITS, GOLDEN, ROUNDS
+from .._kinds import UNIFORM
 from ._jit_columns import mix
-from ._kinds import UNIFORM
 
 i32, u32 = np.int32, np.uint32
 A, B, C = ROUNDS + 1, ROUNDS + 2, ROUNDS + 3  # the keys of the draws
