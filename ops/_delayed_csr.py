@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
-from . import gpu
+from . import gpu, native
 from ._check import checked_events, concrete, scatter
 from ._csr import CSR
 from ._family import family
@@ -15,7 +15,12 @@ from .cpu import _csr as cpu
 from .xla import _csr as xla
 
 NANOSECOND = 1e-6  # ms
-FAMILY = family("delayed_csr", xla.DELAYED_KERNELS, cpu=cpu.DELAYED_KERNELS, cuda=gpu.delayed_csr)
+FAMILY = family(
+    "delayed_csr",
+    xla.DELAYED_KERNELS,
+    cpu=native.preferred(native.DELAYED_CSR, cpu.DELAYED_KERNELS),
+    cuda=gpu.delayed_csr,
+)
 
 
 class DelayedCSR(eqx.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, UInt32
 
-from . import gpu, tpu
+from . import gpu, native, tpu
 from ._check import (
     as_weight,
     check_size,
@@ -35,7 +35,9 @@ from ._operator import AbstractOperator
 from .cpu import _jit as cpu
 from .xla import _jit as xla
 
-FAMILY = family("jit", xla.KERNELS, cpu=cpu.KERNELS, cuda=gpu.jit, tpu=tpu.jit)
+FAMILY = family(
+    "jit", xla.KERNELS, cpu=native.preferred(native.JIT, cpu.KERNELS), cuda=gpu.jit, tpu=tpu.jit
+)
 MAX_WIDTH = 1024  # synapses of a row visited at once
 LANES = 16  # of a vector of 16-bit words
 

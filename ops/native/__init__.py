@@ -5,6 +5,8 @@ of them is used.
 """
 
 from ._choose import preferred as preferred
+from ._delayed import DELAYED_CSR as DELAYED_CSR
+from ._jit import JIT as JIT
 from ._stored import CSR as CSR
 from ._stored import FIXED_INDEGREE as FIXED_INDEGREE
 from ._stored import FIXED_OUTDEGREE as FIXED_OUTDEGREE

@@ -1,0 +1,30 @@
+"""Native scatter of CSR with a delay for each synapse, onto a ring of sums."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._family import Kernels
+from ._call import call
+
+SLICE = 128  # synapses of a row whose places on the ring are found at once
+
+
+def scatter(layout, y, s, w, indptr, indices, delay, slot, dt):
+    batch, each = s.shape[0], bool(layout.synapses)
+    if 0 in (*y.shape, s.shape[1], indices.size):
+        return y
+    from .compiled._delayed import delayed_rows
+
+    sizes = np.array([batch, w.shape[0], layout.n_post, layout.form.stride, layout.lo], np.int32)
+    static = str(y.dtype), str(s.dtype), str(dt.dtype), each
+    results = [
+        jax.ShapeDtypeStruct(y.shape, y.dtype),
+        jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
+        jax.ShapeDtypeStruct((SLICE,), jnp.uint32),  # for places on the ring
+    ]
+    operands = y, sizes, s, w, indptr, indices, delay, slot, dt
+    return call(delayed_rows, static, results, *operands)[0]
+
+
+DELAYED_CSR = Kernels(scatter, None, None)

@@ -1,0 +1,53 @@
+"""Native kernels of random matrices, made on the fly by rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _jit_matrix as matrix
+from .._family import Kernels
+from ._call import call
+from ._kinds import GATHER, NORMAL, ONE, OUTER, SCATTER, UNIFORM
+
+LAWS = {None: ONE, matrix.UNIFORM: UNIFORM, matrix.NORMAL: NORMAL}
+SLICE = 128  # synapses of a row made at once: a multiple of the lanes
+
+
+def visit_rows(kind, layout, shape, s, w, x, seed, degree):
+    """What the rows of the events of `s` give, [batch, *shape]: their additions to the targets,
+    from `x` on (`SCATTER`), or the sums of the products of s and `x`, and of those times the draws
+    (`OUTER`); or the sums of all rows, of the targets' values `x` (`GATHER`)."""
+    batch, law = s.shape[0], LAWS[layout.form.law]
+    if 0 in (batch, layout.n_pre, layout.n_post):
+        return x if kind == SCATTER else jnp.zeros((batch, *shape), x.dtype)
+    from .compiled._jit import jit_rows
+
+    w = w[:, None] if law == ONE else jnp.stack(matrix.coefficients(layout, w), -1)
+    form = layout.form
+    sizes = np.array([batch, w.shape[0], layout.n_post, layout.lo, form.bits], np.int32)
+    results = [
+        jax.ShapeDtypeStruct((batch, *shape), x.dtype),
+        jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
+        jax.ShapeDtypeStruct((SLICE,), jnp.uint32),  # for columns
+        jax.ShapeDtypeStruct((SLICE,), x.dtype),  # for weights
+    ]
+    static = kind, str(x.dtype), str(s.dtype), law
+    operands = x, sizes, s, w, np.array([form.blocks], np.uint16), seed, degree
+    return call(jit_rows, static, results, *operands)[0]
+
+
+def scatter(layout, y, s, w, *structure):
+    return visit_rows(SCATTER, layout, (layout.n_post,), s, w, y, *structure)
+
+
+def gather(layout, w, x, *structure):
+    every = np.zeros((x.shape[0], 1), np.uint32)  # no events: all rows are gathered
+    return visit_rows(GATHER, layout, (layout.n_pre,), every, w, x, *structure)
+
+
+def outer(layout, s, x, *structure):
+    one = jnp.array([[0, 1]] if layout.synapses else [1], x.dtype)  # the draws themselves
+    return visit_rows(OUTER, layout, layout.synapses, s, one, x, *structure)
+
+
+JIT = Kernels(scatter, gather, outer)

@@ -1,0 +1,166 @@
+"""Random matrices and delayed synapses by native kernels: what those of XLA give."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import purebrain as pb
+from purebrain import ops
+
+pytest.importorskip("numba", reason="native kernels are compiled by Numba")
+
+LAWS = {
+    "homogeneous": lambda *args: ops.jit_homogeneous(0.7, *args, seed=3),
+    "uniform": lambda *args: ops.jit_uniform(-1.0, 3.0, *args, seed=3),
+    "normal": lambda *args: ops.jit_normal(0.3, 2.0, *args, seed=3),
+}
+# p, n_pre, n_post: few columns, one slice of a row, and several
+SIZES = [(0.5, 3, 1), (0.7, 5, 3), (0.1, 60, 50), (0.95, 4, 1200), (0.01, 5, 40_000)]
+CLOSE = {np.float32: 1e-6, np.float64: 1e-12}
+OFF = ops.cpu.Tuning(native=False)
+each_law = pytest.mark.parametrize("law", LAWS)
+each_dtype = pytest.mark.parametrize("dtype", CLOSE)
+
+
+def pair(law, dtype, size=(0.1, 60, 50)):
+    """One operator with native kernels, and with those of XLA."""
+    op = pb.cast(LAWS[law](*size), dtype)
+    return op, ops.tuned(op, OFF)
+
+
+def assert_close(got, want, dtype):
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.dtype == want.dtype and got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=0, atol=CLOSE[dtype] * max(1, abs(want).max()))
+
+
+def values(dtype, batch, n, share=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.normal(size=(batch, n)) * (rng.random((batch, n)) < share), dtype)
+
+
+@each_law
+@each_dtype
+@pytest.mark.parametrize("size", SIZES)
+def test_the_matrix_is_the_same_bit_for_bit(law, dtype, size):
+    native, other = pair(law, dtype, size)
+    want = np.asarray(other.as_matrix())
+    np.testing.assert_array_equal(native.as_matrix(), want)
+    np.testing.assert_array_equal(native.mm(jnp.eye(size[1], dtype=dtype)), want)
+    np.testing.assert_array_equal(native.mm(ops.pack(jnp.eye(size[1]) > 0)), want)
+    some = jnp.arange(0, size[2], max(size[2] // 100, 1))
+    columns = native.mm_t(jax.nn.one_hot(some, size[2], dtype=dtype))
+    np.testing.assert_array_equal(columns.T, want[:, some])
+
+
+@each_law
+@each_dtype
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_products(law, dtype, size, batch):
+    native, other = pair(law, dtype, size)
+    matrix = np.asarray(other.as_matrix(), np.float64)
+    floats, x = values(dtype, batch, size[1], 0.5), values(dtype, batch, size[2])
+    spikes = floats > 0
+    for s in (floats, spikes, ops.pack(spikes)):
+        want = np.asarray(floats if s is floats else spikes, np.float64) @ matrix
+        assert_close(native.mm(s), other.mm(s), dtype)
+        assert_close(native.mm(s), want.astype(dtype), dtype)
+    assert_close(native.mm_t(x), other.mm_t(x), dtype)
+    assert_close(native.mm_t(x), (np.asarray(x, np.float64) @ matrix.T).astype(dtype), dtype)
+
+
+@each_law
+def test_a_view_of_packed_spikes(law):
+    native, other = pair(law, np.float64)
+    spikes = ops.pack(values(np.float64, 2, 100) > 0)[:, 30:90]
+    assert_close(native.mm(spikes), other.mm(spikes), np.float64)
+
+
+@each_law
+@each_dtype
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("packed", [False, True])
+def test_derivatives(law, dtype, batch, packed):
+    s, x = values(dtype, batch, 60, 0.5), values(dtype, batch, 50)
+    if packed:
+        s = ops.pack(s > 0)
+
+    def gradients(op):
+        def of(w, s):
+            op_w = eqx.tree_at(lambda op: op.weight, op, w)
+            return jnp.sum(op_w.mm(s) * x)
+
+        by_weight = jax.grad(of)(op.weight, s)
+        if packed:
+            return (by_weight,)
+        transposed = jax.grad(lambda x: jnp.sum(op.mm_t(x) ** 2))(x)
+        return by_weight, jax.grad(of, 1)(op.weight, s), transposed
+
+    for got, want in zip(*map(gradients, pair(law, dtype)), strict=True):
+        assert_close(got, want, dtype)
+
+
+@each_law
+@each_dtype
+def test_each_example_with_weights_of_its_own(law, dtype):
+    s, x = values(dtype, 3, 60, 0.5), values(dtype, 3, 50)
+    factors = jnp.array([0.5, 1.0, 2.0], dtype)
+
+    def sweep(op):
+        def one(factor, s, x):
+            scaled = eqx.tree_at(lambda op: op.weight, op, op.weight * factor)
+            return scaled.mv(s), scaled.mv_t(x)
+
+        return jax.vmap(one)(factors, s, x)
+
+    for got, want in zip(*map(sweep, pair(law, dtype)), strict=True):
+        assert_close(got, want, dtype)
+
+
+def delayed(n_pre=40, n_post=30, indegree=9):
+    rng = np.random.default_rng(1)
+    steps = rng.integers(1, 9, n_pre * indegree)
+    # Rows of no synapse, and one of more than are placed at once.
+    indptr = np.sort(rng.integers(0, steps.size, n_pre - 1))
+    indptr[: n_pre // 2] = 0
+    indptr = np.concatenate([[0], indptr, [steps.size]])
+    ids = rng.integers(0, n_post, steps.size).astype(np.int32)
+    return lambda w: ops.DelayedCSR(ops.CSR(w, indptr, ids, n_post), steps * 0.1)
+
+
+@each_dtype
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_delayed_synapses(dtype, each, packed):
+    op = delayed()(jnp.asarray(values(dtype, 1, 360)[0] if each else 0.7, dtype))
+    ring, s = values(dtype, 3, 240), values(dtype, 3, 40, 0.5)
+    other = eqx.tree_at(lambda op: op.csr, op, ops.tuned(op.csr, OFF))
+    given = ops.pack(s > 0) if packed else s
+
+    def send(op, ring, s):
+        return jax.vmap(lambda ring, s: op.send(ring, s, jnp.int32(21), 0.1))(ring, s)
+
+    assert_close(send(op, ring, given), send(other, ring, given), dtype)
+
+    def gradients(op):
+        def of(w, ring):
+            op_w = eqx.tree_at(lambda op: op.csr.weight, op, w)
+            return jnp.sum(send(op_w, ring, given) ** 2)
+
+        return jax.grad(of, (0, 1))(op.csr.weight, ring)
+
+    for got, want in zip(gradients(op), gradients(other), strict=True):
+        assert_close(got, want, dtype)
+
+
+@pytest.mark.parametrize("wrong", ["indices", "delay"])
+def test_places_beyond_the_ring_are_errors(wrong):
+    op = delayed()(jnp.asarray(1.0))
+    bad = jnp.full(360, 30 if wrong == "indices" else 10**9, jnp.int32)
+    where = (lambda op: op.csr.indices) if wrong == "indices" else (lambda op: op.delay)
+    op = eqx.tree_at(where, op, bad)
+    with pytest.raises(Exception, match="an id of the connectivity is out of bounds"):
+        op.send(jnp.zeros(240), jnp.ones(40, bool), jnp.int32(0), 0.1).block_until_ready()
