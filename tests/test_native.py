@@ -61,9 +61,7 @@ def test_ids_that_could_not_be_validated_are_an_error_not_a_crash(ids, product):
     def f(indptr, ids):
         return getattr(ops.CSR(0.5, indptr, ids, N), product)(jnp.ones(N))
 
-    with pytest.raises(
-        jax.errors.JaxRuntimeError, match="out of bounds.*Make the operator outside"
-    ):
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"out of bounds.*Make the operator"):
         f(indptr, ids).block_until_ready()
     assert np.isfinite(
         f(jnp.asarray(INDPTR, jnp.int32), jnp.asarray(IDS.reshape(-1), jnp.int32))

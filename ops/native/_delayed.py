@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._family import Kernels
+from ..cpu import _csr as cpu
 from ._call import call
 
 SLICE = 128  # synapses of a row whose places on the ring are found at once
@@ -27,4 +28,4 @@ def scatter(layout, y, s, w, indptr, indices, delay, slot, dt):
     return call(delayed_rows, static, results, *operands)[0]
 
 
-DELAYED_CSR = Kernels(scatter, None, None)
+DELAYED_CSR = Kernels(scatter, cpu.DELAYED_KERNELS.gather, cpu.DELAYED_KERNELS.outer)
