@@ -7,6 +7,7 @@ the first computes every membrane potential three times, the second copies the w
 a floating-point division, and what it never reorders is a data dependency.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
@@ -29,8 +30,8 @@ def after(x: Array, event: Array) -> Array:
 
     An identity in `x`, also to every transform; `event` may be any array.
     """
-    if jnp.issubdtype(x.dtype, jnp.complexfloating):
-        return x  # there, times one is no identity: infinity becomes NaN
+    if jnp.issubdtype(x.dtype, jnp.complexfloating) or jnp.issubdtype(x.dtype, jax.dtypes.extended):
+        return x  # of complex numbers, times one is no identity: infinity becomes NaN
     return _after_p.bind(x, lax.stop_gradient(event))
 
 

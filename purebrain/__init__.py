@@ -41,6 +41,7 @@ from ._network import NetworkState as NetworkState
 from ._projection import AtPre as AtPre
 from ._projection import Projection as Projection
 from ._projection import View as View
+from ._reverse import Reverse as Reverse
 from ._select import cast as cast
 from ._select import inference_mode as inference_mode
 from ._select import where_spec as where_spec

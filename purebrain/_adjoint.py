@@ -69,10 +69,7 @@ class Checkpointed(AbstractAdjoint):
 
     def scan(self, body, carry, length):
         if length == 0 or self.checkpoints is None:
-            root = max(1, math.isqrt(length))
-            # One that leaves no shorter block, which would be compiled as well.
-            whole = (k for k in range(root, 2 * root + 1) if length % k == 0)
-            return _in_blocks(body, carry, length, next(whole, root), cut=False)
+            return _in_blocks(body, carry, length, block_length(length), cut=False)
         return eqxi.scan(
             body, carry, None, length=length, kind="checkpointed", checkpoints=self.checkpoints
         )
@@ -104,6 +101,12 @@ class Truncated(AbstractAdjoint):
 
     def scan(self, body, carry, length):
         return _in_blocks(body, carry, length, self.steps, cut=True)
+
+
+def block_length(length: int) -> int:
+    """About the square root, and one that leaves no shorter block, which would be compiled too."""
+    root = max(1, math.isqrt(length))
+    return next((k for k in range(root, 2 * root + 1) if length % k == 0), root)
 
 
 def _scan(body, carry, length, kept=None):

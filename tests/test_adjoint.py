@@ -77,7 +77,10 @@ def assert_close(one, other):
 
 @pytest.mark.parametrize(
     "adjoint",
-    [pb.Checkpointed(), pb.Checkpointed(3), pb.Truncated(N_STEPS), pb.Truncated(10**6)],
+    [
+        *(pb.Checkpointed(), pb.Checkpointed(3), pb.Truncated(N_STEPS), pb.Truncated(10**6)),
+        *(pb.Reverse(), pb.Reverse(1), pb.Reverse(17), pb.Reverse(10**6)),
+    ],
     ids=str,
 )
 def test_what_is_kept_changes_no_gradient(adjoint, exact):
@@ -118,19 +121,50 @@ def test_truncated_is_a_run_in_pieces_with_constant_states(steps, exact):
 
 
 @pytest.mark.parametrize("n_steps", [0, 1, 20, 43])
-def test_truncated_runs_are_runs(n_steps):
+@pytest.mark.parametrize("adjoint", [pb.Truncated(20), pb.Reverse(20)], ids=str)
+def test_runs_are_the_same_runs(n_steps, adjoint):
     with_key = coba(N, noise=True)
     state = with_key.init(dt=DT, key=jr.key(1))
     kwargs = dict(dt=DT, duration=n_steps * DT, key=jr.key(2), i0=5)
     plain = pb.simulate(with_key, state, {"N": CURRENT}, **kwargs)
-    cut = pb.simulate(with_key, state, {"N": CURRENT}, adjoint=pb.Truncated(20), **kwargs)
+    cut = pb.simulate(with_key, state, {"N": CURRENT}, adjoint=adjoint, **kwargs)
     assert_identical(plain, cut)
 
 
+def test_reverse_mode_of_some_of_what_is_run():
+    """Whole numbers are recorded beside floats, the input is a series and a constant, states with
+    and without a derivative come and go, and all of it under `vmap`."""
+    net = pb.inference_mode(coba(N, noise=True))
+    state = net.init(dt=DT, key=jr.key(1))
+    series = pb.Series({"N": jnp.linspace(5.0, 25.0, 45 * N).reshape(45, N)})
+
+    def loss(scale, adjoint):
+        now = eqx.tree_at(lambda net: net.populations["N"].neuron.tau, net, 10.0 * scale)
+        out = pb.simulate(
+            now, state, series, dt=DT, duration=43 * DT, key=jr.key(2), adjoint=adjoint,
+            save=lambda tick, state, out: (tick.i, state.populations["N"].neuron.v, out["N"]),
+        )  # fmt: skip
+        ids, v, spikes = out.saved
+        whole = spikes.to_dense().sum().astype(float) + ids[-1].astype(float)
+        return jnp.linspace(0.0, 1.0, 43) @ v.sum(1) + whole
+
+    one, two = jnp.array(1.5), jnp.array([0.8, 1.5])
+    grad = jax.value_and_grad(loss)
+    assert_close(grad(one, pb.Reverse(10)), grad(one, pb.Direct()))
+    grad = jax.vmap(grad, (0, None))
+    assert_close(grad(two, pb.Reverse(10)), grad(two, pb.Direct()))
+
+
+def test_reverse_refuses_forward_mode():
+    with pytest.raises(TypeError, match="forward-mode"):
+        value_and_grad(loss, pb.Reverse(), reverse=False)
+
+
 @pytest.mark.parametrize("steps", [0, -1])
-def test_truncated_takes_whole_steps(steps):
+@pytest.mark.parametrize("adjoint", [pb.Truncated, pb.Reverse])
+def test_blocks_have_whole_steps(steps, adjoint):
     with pytest.raises(ValueError, match=r"steps: .*at least 1"):
-        pb.Truncated(steps)
+        adjoint(steps)
 
 
 # ---- memory ------------------------------------------------------------------------------------
@@ -157,9 +191,10 @@ LENGTHS = (100, 300, 1000, 3000, 10_000)
 @pytest.mark.parametrize(("transform", "adjoint", "n_steps", "at_least", "at_most"), [
     (jax.grad, pb.Direct(), LENGTHS[::2], 0.95, 1.0),  # what the others are to beat
     (jax.grad, pb.Checkpointed(), LENGTHS, 0.3, 0.6),
+    (jax.grad, pb.Reverse(), LENGTHS, 0.3, 0.6),
     (jax.grad, pb.Checkpointed(8), LENGTHS[::4], -0.01, 0.01),
     (jax.jacfwd, pb.Direct(), LENGTHS[::4], -0.01, 0.01),
-], ids=["direct", "checkpointed", "8 checkpoints", "forward"])  # fmt: skip
+], ids=["direct", "checkpointed", "reverse", "8 checkpoints", "forward"])  # fmt: skip
 def test_memory_in_the_number_of_steps(transform, adjoint, n_steps, at_least, at_most):
     peak = [bytes_of(transform, adjoint, n) for n in n_steps]
     assert at_least <= np.polyfit(np.log(n_steps), np.log(peak), 1)[0] <= at_most
