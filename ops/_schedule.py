@@ -46,7 +46,7 @@ def _total(x):
     return jnp.sum(materialize(jnp.sum(x.reshape(rows, -1), 0)))
 
 
-def _one(x, dtype):
+def one_of(x, dtype):
     """1, in a way that XLA does not see through: of two consecutive integers one is even.
 
     It depends on `x`, or XLA would compute it once before the loop and read it at every step.
@@ -56,14 +56,14 @@ def _one(x, dtype):
 
 
 def _materialize_cpu(x):
-    return x / _one(x, x.dtype)
+    return x / one_of(x, x.dtype)
 
 
 def _after_cpu(x, event):
     if event.size == 0:
         return x
     head = jnp.real(lax.slice(event.reshape(-1), (0,), (1,)).reshape(()))
-    one = _one(head.astype(jnp.int8) if head.dtype == bool else head, x.dtype)
+    one = one_of(head.astype(jnp.int8) if head.dtype == bool else head, x.dtype)
     return x & one if x.dtype == bool else x * one
 
 

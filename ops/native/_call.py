@@ -10,6 +10,10 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .._schedule import one_of
 
 
 @functools.cache
@@ -33,7 +37,25 @@ def call(make: Callable, static: tuple, results, *operands):
     """Arrays of these shapes and dtypes, made of the operands by `make(*static, stamp)`, a
     `numba.cfunc`.
 
-    They are arrays of their own: of a result in the place of an operand, XLA makes a copy before,
-    and in a loop another after.
+    They are arrays of their own.
     """
     return jax.ffi.ffi_call(_registered(make, static), results)(*operands)
+
+
+def call_in_place(make: Callable, static: tuple, rooms, y, s, *operands):
+    """`y`, changed in its place by `make(*static, stamp)`, which takes y, s and the operands, and
+    gives y and what only has to have room.
+
+    Before an operand that a result takes the place of, XLA puts a copy. Fused with what makes the
+    operand it stays, and in a loop another comes behind; one of what an inner loop carries is found
+    to be of no use, and so is one of a vector rather than a matrix of one row. The loop here has
+    one turn, which XLA cannot know.
+    """
+    results = jax.ShapeDtypeStruct((y.size,), y.dtype), *rooms
+    function = jax.ffi.ffi_call(_registered(make, static), results, input_output_aliases={0: 0})
+
+    def turn(state):
+        return jnp.array(True), function(state[1], s, *operands)[0]
+
+    done = one_of(s.reshape(-1)[0], jnp.dtype(bool))
+    return lax.while_loop(lambda state: ~state[0], turn, (~done, y.reshape(-1)))[1].reshape(y.shape)

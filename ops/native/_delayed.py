@@ -6,7 +6,7 @@ import numpy as np
 
 from .._family import Kernels
 from ..cpu import _csr as cpu
-from ._call import call
+from ._call import call_in_place
 
 SLICE = 128  # synapses of a row whose places on the ring are found at once
 
@@ -19,13 +19,12 @@ def scatter(layout, y, s, w, indptr, indices, delay, slot, dt):
 
     sizes = np.array([batch, w.shape[0], layout.n_post, layout.form.stride, layout.lo], np.int32)
     static = str(y.dtype), str(s.dtype), str(dt.dtype), each
-    results = [
-        jax.ShapeDtypeStruct(y.shape, y.dtype),
+    rooms = [
         jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
         jax.ShapeDtypeStruct((SLICE,), jnp.uint32),  # for places on the ring
     ]
-    operands = y, sizes, s, w, indptr, indices, delay, slot, dt
-    return call(delayed_rows, static, results, *operands)[0]
+    operands = sizes, w, indptr, indices, delay, slot, dt
+    return call_in_place(delayed_rows, static, rooms, y, s, *operands)
 
 
 DELAYED_CSR = Kernels(scatter, cpu.DELAYED_KERNELS.gather, cpu.DELAYED_KERNELS.outer)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _jit_matrix as matrix
 from .._family import Kernels
-from ._call import call
+from ._call import call, call_in_place
 from ._kinds import GATHER, NORMAL, ONE, OUTER, SCATTER, UNIFORM
 
 LAWS = {None: ONE, matrix.UNIFORM: UNIFORM, matrix.NORMAL: NORMAL}
@@ -25,15 +25,17 @@ def visit_rows(kind, layout, shape, s, w, x, seed, degree):
     w = w[:, None] if law == ONE else jnp.stack(matrix.coefficients(layout, w), -1)
     form = layout.form
     sizes = np.array([batch, w.shape[0], layout.n_post, layout.lo, form.bits], np.int32)
-    results = [
-        jax.ShapeDtypeStruct((batch, *shape), x.dtype),
+    rooms = [
         jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
         jax.ShapeDtypeStruct((SLICE,), jnp.uint32),  # for columns
         jax.ShapeDtypeStruct((SLICE,), x.dtype),  # for weights
     ]
     static = kind, str(x.dtype), str(s.dtype), law
-    operands = x, sizes, s, w, np.array([form.blocks], np.uint16), seed, degree
-    return call(jit_rows, static, results, *operands)[0]
+    operands = sizes, w, np.array([form.blocks], np.uint16), seed, degree
+    if kind == SCATTER:
+        return call_in_place(jit_rows, static, rooms, x, s, *operands)
+    out = jax.ShapeDtypeStruct((batch, *shape), x.dtype)
+    return call(jit_rows, static, [out, *rooms], x, s, *operands)[0]
 
 
 def scatter(layout, y, s, w, *structure):

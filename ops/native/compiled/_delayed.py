@@ -50,8 +50,8 @@ def delayed_rows(number, event, time, each, stamp):
         room = size(frame, RESULTS, 2)
         places = carray(data(frame, RESULTS, 2), room, u32)
         y = carray(data(frame, OPERANDS, 0), out.size, number)
-        sizes = carray(data(frame, OPERANDS, 1), 5, i32)
-        s = carray(data(frame, OPERANDS, 2), size(frame, OPERANDS, 2), event)
+        sizes = carray(data(frame, OPERANDS, 2), 5, i32)
+        s = carray(data(frame, OPERANDS, 1), size(frame, OPERANDS, 1), event)
         w = carray(data(frame, OPERANDS, 3), size(frame, OPERANDS, 3), number)
         indptr = carray(data(frame, OPERANDS, 4), size(frame, OPERANDS, 4), i32)
         ids = carray(data(frame, OPERANDS, 5), size(frame, OPERANDS, 5), u32)
@@ -59,8 +59,9 @@ def delayed_rows(number, event, time, each, stamp):
         slot = carray(data(frame, OPERANDS, 7), 1, i32)[0]
         dt = carray(data(frame, OPERANDS, 8), 1, time)[0]
 
-        for k in range(out.size):
-            out[k] = y[k]
+        if address_of(data(frame, RESULTS, 0)) != address_of(data(frame, OPERANDS, 0)):
+            for k in range(out.size):
+                out[k] = y[k]
         batch, n_ring, stride = np.int64(sizes[0]), np.int64(sizes[2]), u32(sizes[3])
         n_slots, n_events, n_weights = (
             i32(sizes[2] // sizes[3]),

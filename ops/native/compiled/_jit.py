@@ -49,15 +49,16 @@ def jit_rows(kind, number, event, law, stamp):
         columns_at = address_of(data(frame, RESULTS, 2))
         weights = carray(data(frame, RESULTS, 3), room, number)
         x = carray(data(frame, OPERANDS, 0), size(frame, OPERANDS, 0), number)
-        sizes = carray(data(frame, OPERANDS, 1), 5, np.int32)
-        s = carray(data(frame, OPERANDS, 2), size(frame, OPERANDS, 2), event)
+        sizes = carray(data(frame, OPERANDS, 2), 5, np.int32)
+        s = carray(data(frame, OPERANDS, 1), size(frame, OPERANDS, 1), event)
         w = carray(data(frame, OPERANDS, 3), size(frame, OPERANDS, 3), number)
         blocks = address_of(data(frame, OPERANDS, 4))
         seed = carray(data(frame, OPERANDS, 5), 1, np.uint32)[0]
         degree = carray(data(frame, OPERANDS, 6), size(frame, OPERANDS, 6), np.int32)
 
-        for k in range(out.size):
-            out[k] = x[k] if kind == SCATTER else 0
+        if address_of(data(frame, RESULTS, 0)) != address_of(data(frame, OPERANDS, 0)):
+            for k in range(out.size):
+                out[k] = x[k] if kind == SCATTER else 0
         batch, n_post, n_weights = np.int64(sizes[0]), np.int64(sizes[2]), w.size // sizes[1]
         n_out, n_events = out.size // batch, s.size // batch
         # Rows that are gathered are made once for the whole batch.
