@@ -97,6 +97,28 @@ def test_views_of_packed_spikes():
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("make", [csr, lambda w: ops.FixedOutdegree(w.reshape(N, K), IDS, N)])
+def test_large_sums_are_added_to_in_their_place(make, monkeypatch):
+    op = make(RNG.normal(size=N * K))
+    s, y = jnp.asarray(RNG.random((5, N)) < 0.1), jnp.asarray(RNG.normal(size=N))
+
+    def run(y, s):
+        return jax.lax.scan(lambda y, s: (op.mv_add(0.9 * y, s), y), y, s)
+
+    def text():
+        jax.clear_caches()
+        return jax.jit(run).lower(y, s).compile().as_text()
+
+    want = run(y, s)
+    assert "output_to_operand_aliasing" not in text()
+    monkeypatch.setattr("purebrain.ops.native._stored.COPIED", 0)
+    assert "output_to_operand_aliasing" in text()
+    for a, b in zip(jax.jit(run)(y, s), want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(jax.jit(op.mv_add)(y, s[0]), op.mv_add(y, s[0]))
+    y.block_until_ready()  # it was not donated
+
+
 def test_several_threads_at_once():
     op, s = csr(RNG.normal(size=N * K)), jnp.asarray(RNG.normal(size=(8, N)))
     f = jax.jit(lambda s: op.mv(s))

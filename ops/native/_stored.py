@@ -9,8 +9,10 @@ import numpy as np
 
 from .._family import Kernels
 from ..xla import _fixed_indegree as xla
-from ._call import call
+from ._call import call, call_in_place
 from ._kinds import GATHER, OUTER, SCATTER
+
+COPIED = 1 << 15  # of so many numbers a copy takes less time than the loop that saves it
 
 
 def visit_rows(kind, layout, size, s, w, x, indptr, ids, degree=0, by_target=False):
@@ -29,13 +31,12 @@ def visit_rows(kind, layout, size, s, w, x, indptr, ids, degree=0, by_target=Fal
 
     sizes = np.array([batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo, degree], np.int32)
     static = kind, str(x.dtype), str(s.dtype), each, indptr is not None, by_target
-    results = [
-        jax.ShapeDtypeStruct((batch, size), x.dtype),
-        jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
-    ]
-    return call(
-        stored_rows, static, results, x, sizes, s, w, ids if indptr is None else indptr, ids
-    )[0]
+    rooms = [jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32)]  # for a list of events
+    operands = sizes, w, ids if indptr is None else indptr, ids
+    if kind == SCATTER and x.size > COPIED:
+        return call_in_place(stored_rows, static, rooms, x, s, *operands)
+    out = jax.ShapeDtypeStruct((batch, size), x.dtype)
+    return call(stored_rows, static, [out, *rooms], x, s, *operands)[0]
 
 
 def kernels(rows) -> Kernels:

@@ -121,6 +121,12 @@ def data(frame, kind, k):
 
 
 @njit
+def in_place(frame):
+    """Whether the first result is in the place of the first operand."""
+    return word(word(word(frame, RESULTS), 0), DATA) == word(word(word(frame, OPERANDS), 0), DATA)
+
+
+@njit
 def size(frame, kind, k):
     """How many numbers it has."""
     array = word(word(frame, kind), k)

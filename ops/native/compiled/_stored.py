@@ -11,6 +11,7 @@ from ._frame import (
     RESULTS,
     address_of,
     data,
+    in_place,
     is_question,
     out_of_bounds,
     pointer,
@@ -63,14 +64,15 @@ def stored_rows(kind, number, event, each, ragged, by_target, stamp):
         out = carray(data(frame, RESULTS, 0), size(frame, RESULTS, 0), number)
         found = carray(data(frame, RESULTS, 1), size(frame, RESULTS, 1), np.int32)
         x = carray(data(frame, OPERANDS, 0), size(frame, OPERANDS, 0), number)
-        sizes = carray(data(frame, OPERANDS, 1), 6, np.int32)
-        s = carray(data(frame, OPERANDS, 2), size(frame, OPERANDS, 2), event)
+        s = carray(data(frame, OPERANDS, 1), size(frame, OPERANDS, 1), event)
+        sizes = carray(data(frame, OPERANDS, 2), 6, np.int32)
         w = carray(data(frame, OPERANDS, 3), size(frame, OPERANDS, 3), number)
         indptr = carray(data(frame, OPERANDS, 4), size(frame, OPERANDS, 4), np.int32)
         ids = carray(data(frame, OPERANDS, 5), size(frame, OPERANDS, 5), np.uint32)
 
-        for k in range(out.size):
-            out[k] = x[k] if kind == SCATTER else 0
+        if kind != SCATTER or not in_place(frame):
+            for k in range(out.size):
+                out[k] = x[k] if kind == SCATTER else 0
         batch, n_pre, n_post = np.int64(sizes[0]), np.int64(sizes[2]), np.int64(sizes[3])
         lo, degree = np.int64(sizes[4]), np.int64(sizes[5])
         n_out, n_events, n_weights = out.size // batch, s.size // batch, w.size // sizes[1]
