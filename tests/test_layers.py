@@ -21,6 +21,7 @@ ALLOWED = {
     "solvers": SOLVERS,
     "purebrain": OPS | SOLVERS | EXTRAS | {"purebrain"},
 }
+COMPILED = ROOT / "ops" / "native" / "compiled"
 
 
 def python_files(folder: str) -> list[Path]:
@@ -84,6 +85,12 @@ def targets(node: ast.Import | ast.ImportFrom, path: Path) -> list[tuple[str, st
     return [(module, alias.name) for alias in node.names]
 
 
+def allowed_in(path: Path) -> set[str]:
+    """What a file may import: the functions that Numba compiles are imported by functions only."""
+    compiled = {"numba", "llvmlite"} if COMPILED in path.parents else set()
+    return ALLOWED[path.relative_to(ROOT).parts[0]] | compiled
+
+
 def forbidden(source: str, path: Path) -> list[str]:
     """The imports in `source`, as if it lay at `path`, that the dependency direction forbids."""
     layer = path.relative_to(ROOT).parts[0]
@@ -93,7 +100,7 @@ def forbidden(source: str, path: Path) -> list[str]:
         for module, _ in targets(node, path):
             top = module.split(".")[0]
             relative = isinstance(node, ast.ImportFrom) and node.level > 0
-            allowed = {layer} if relative else ALLOWED[layer] | sys.stdlib_module_names
+            allowed = {layer} if relative else allowed_in(path) | sys.stdlib_module_names
             if top not in allowed:
                 bad.append(f"line {node.lineno}: {module}")
     for node in imports(tree, functions=False, type_checking=False):
@@ -260,3 +267,10 @@ def test_cycle_rule():
     files[ROOT / "purebrain/sub/_b.py"] = "def f():\n    from .. import _a"
     with pytest.raises(graphlib.CycleError):
         graphlib.TopologicalSorter(import_graph(files)).prepare()
+
+
+def test_what_needs_numba_is_imported_by_functions_only():
+    for path in python_files("ops"):
+        if COMPILED not in path.parents:
+            for node in imports(ast.parse(path.read_text()), functions=False, type_checking=False):
+                assert not any("compiled" in module for module, _ in targets(node, path)), path
