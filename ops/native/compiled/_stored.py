@@ -19,9 +19,9 @@ from ._frame import (
     size,
 )
 
-# The rows of the next events but one are fetched while one is worked on: so many of their ids, of
-# which a line of the cache holds some.
-AHEAD, FAR, LINE = 2, 256, 16
+# The row of the next event but one is fetched while one is worked on: so many of its ids, of which
+# a line of the cache holds some. All ids of small connectivities stay in the cache.
+AHEAD, FAR, LINE, NEAR = 2, 256, 16, 1 << 17
 
 
 @njit(cache=True)
@@ -87,7 +87,7 @@ def stored_rows(kind, number, event, each, ragged, by_target, stamp):
                 raw = events.view(word)
                 n = list_marks(found, raw) if masked else list_values(found, raw)
             for e in range(n):
-                if e + AHEAD < n:
+                if e + AHEAD < n and ids.size > NEAR:
                     i = np.int64(found[e + AHEAD])
                     start, stop = i * degree, (i + 1) * degree
                     if ragged:
