@@ -93,7 +93,7 @@ def test_a_view_of_packed_spikes(law):
 
 @each_law
 @each_dtype
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("packed", [False, True])
 def test_derivatives(law, dtype, batch, packed):
     s, x = values(dtype, batch, 60, 0.5), values(dtype, batch, 50)
