@@ -15,8 +15,8 @@ class Reverse(AbstractAdjoint):
 
     The state at the start of every block of steps is kept. Going backward, the steps of a block are
     run again, and their states put into an array that all blocks use in turn, each before the next
-    takes its place. (`jax.lax.scan`, which `Checkpointed` is
-    made of, copies every state and clears such an array for each block.)
+    takes its place. (`jax.lax.scan`, which `Checkpointed` is made of, copies every state and clears
+    such an array for each block.)
 
     The run is that of `Direct`, and so is the gradient but for rounding. Forward mode is an error.
 
