@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import jax.tree_util as jtu
 from jax import lax
 
@@ -44,6 +45,7 @@ class Reverse(AbstractAdjoint):
     def scan(self, body, carry, length):
         if length == 0:
             return Direct().scan(body, carry, 0)
+        carry = jtu.tree_map(jnp.asarray, carry)  # of Python's numbers
         steps = min(self.steps or block_length(length), length)
         parts = []
         for blocks, size in ((length // steps, steps), (1, length % steps)):
@@ -56,8 +58,11 @@ class Reverse(AbstractAdjoint):
 
 def _whole(a):
     # Whole numbers that come from a derived run have tangents too, of a type without values.
-    moving = not eqx.is_array(a) or jnp.issubdtype(a.dtype, jnp.inexact)
-    return a if moving else lax.stop_gradient(a)
+    if not eqx.is_array(a) or jnp.issubdtype(a.dtype, jnp.inexact):
+        return a
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        return jr.wrap_key_data(lax.stop_gradient(jr.key_data(a)), impl=jr.key_impl(a))
+    return lax.stop_gradient(a)
 
 
 def _scan(step, carry, length):
@@ -68,14 +73,8 @@ def _inexact(tree):
     return eqx.filter(tree, lambda a: jnp.issubdtype(a.dtype, jnp.inexact))
 
 
-@eqx.filter_custom_vjp
-def _run(step_and_carry, blocks, size):
-    step, carry = step_and_carry
-    return _scan(step, carry, blocks * size)
-
-
-@_run.def_fwd
-def _forward(perturbed, step_and_carry, blocks, size):
+def _run_and_keep(step_and_carry, blocks, size):
+    """((end, saved), the states at the start of each block)."""
     step, carry = step_and_carry
 
     def block(carry, _):
@@ -85,6 +84,18 @@ def _forward(perturbed, step_and_carry, blocks, size):
     end, (starts, saved) = lax.scan(block, carry, None, length=blocks)
     saved = jtu.tree_map(lambda a: a.reshape(blocks * size, *a.shape[2:]), saved)
     return (end, saved), starts
+
+
+@eqx.filter_custom_vjp
+def _run(step_and_carry, blocks, size):
+    # JAX takes the batch axes of what this gives for those of what `_forward` gives: so they have
+    # to be made alike.
+    return _run_and_keep(step_and_carry, blocks, size)[0]
+
+
+@_run.def_fwd
+def _forward(perturbed, step_and_carry, blocks, size):
+    return _run_and_keep(step_and_carry, blocks, size)
 
 
 @_run.def_bwd

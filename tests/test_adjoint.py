@@ -155,6 +155,42 @@ def test_reverse_mode_of_some_of_what_is_run():
     assert_close(grad(two, pb.Reverse(10)), grad(two, pb.Direct()))
 
 
+class Rotor(pb.AbstractDynamics):
+    """A state that is a vector of floats, a count that Python made, and a key."""
+
+    factor: jax.Array
+
+    def init(self, *, dt=None, key=None):
+        return jnp.linspace(0.1, 0.7, 3), 0, key
+
+    def step(self, state, x, tick):
+        v, count, key = state
+        key, now = jr.split(key)
+        v = jnp.sin(self.factor * v) + 0.1 * jr.normal(now, v.shape)
+        return (v, count + 1, key), v
+
+
+@pytest.mark.parametrize("n_steps", [20, 23])  # a whole number of blocks, as many as runs; and not
+def test_the_gradient_of_many_runs_at_once(n_steps):
+    """Of `vmap` within the loss, not around its gradient."""
+    rotor = Rotor(jnp.asarray(0.9))
+    begin = jnp.asarray(np.random.default_rng(0).normal(size=(20, 3)))
+    keys = jr.split(jr.key(0), 20)
+
+    def loss(factor, begin, adjoint):
+        def run(v, key):
+            now = eqx.tree_at(lambda rotor: rotor.factor, rotor, factor)
+            out = pb.simulate(now, (v, 0, key), dt=DT, duration=n_steps * DT, adjoint=adjoint)
+            again = pb.simulate(now, out.state, dt=DT, duration=7 * DT, adjoint=adjoint)
+            return out.saved, again.saved, again.state[0]
+
+        saved = jax.tree.leaves(jax.vmap(run)(begin, keys))
+        return sum(jnp.sum(jnp.sin(jnp.arange(a.size).reshape(a.shape)) * a) for a in saved)
+
+    grad = jax.value_and_grad(loss, (0, 1))
+    assert_close(*(grad(rotor.factor, begin, by) for by in (pb.Reverse(5), pb.Direct())))
+
+
 def test_reverse_refuses_forward_mode():
     with pytest.raises(TypeError, match="forward-mode"):
         value_and_grad(loss, pb.Reverse(), reverse=False)
