@@ -37,7 +37,7 @@ from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ._schedule import after
+from ._schedule import after, varying
 
 
 class Layout(NamedTuple):
@@ -116,7 +116,7 @@ def family(name: str, default: Kernels, **platforms: Kernels) -> Family:
             traced = [isinstance(a, Tracer) for a in args]
             if any(traced) and not all(traced[n_operands:]):
                 layout = layout._replace(constant=True)
-            return prims[kind].bind(*args, layout=layout, n_operands=n_operands)
+            return prims[kind].bind(*varying(*args), layout=layout, n_operands=n_operands)
 
         return bind
 
@@ -158,7 +158,9 @@ def _define(prim, kind, fam, kernels):
                 "be numbered. Take fewer rows: jax.lax.map(op.mv, s, batch_size=...)."
             )
         dtype = next(a.dtype for a in operands if jnp.issubdtype(a.dtype, jnp.inexact))
-        return ShapedArray(_out_shape(kind, layout, batch, operands), dtype)
+        shape, like = _out_shape(kind, layout, batch, operands), operands[0]
+        sharding = like.sharding.update(spec=(None,) * len(shape))
+        return ShapedArray(shape, dtype, sharding=sharding, manual_axis_type=like.mat)
 
     prim.def_abstract_eval(abstract_eval)
 
@@ -176,7 +178,7 @@ def _define(prim, kind, fam, kernels):
             return kernel(layout, *operands, *args[n_operands:])
 
         rule = mlir.lower_fun(lowered, multiple_results=False)
-        mlir.register_lowering(prim, rule, platform=platform)
+        mlir.register_lowering(prim, _on_one_device(rule), platform=platform)
 
     ad.primitive_jvps[prim] = lambda primals, tangents, **static: _jvp(
         prim, kind, fam, primals, tangents, **static
@@ -187,6 +189,18 @@ def _define(prim, kind, fam, kernels):
     batching.primitive_batchers[prim] = lambda args, dims, **static: _batch(
         prim, args, dims, **static
     )
+
+
+def _on_one_device(rule):
+    # Kernels make arrays of their own, which do not say how they lie on a mesh of devices.
+    def plain(avals):
+        return [ShapedArray(a.shape, a.dtype) for a in avals]
+
+    def lower(ctx, *args, **static):
+        ctx = ctx.replace(avals_in=plain(ctx.avals_in), avals_out=plain(ctx.avals_out))
+        return rule(ctx, *args, **static)
+
+    return lower
 
 
 def _jvp(prim, kind, fam, primals, tangents, *, layout, n_operands):

@@ -28,7 +28,7 @@ def materialize_cotangent(x: Array) -> Array:
 def after(x: Array, event: Array) -> Array:
     """`x`, not touched before `event` is computed: then `x` may be updated in place.
 
-    An identity in `x`, also to every transform; `event` may be any array.
+    An identity in `x`, also to every transform; `event` may be any array of numbers.
     """
     if jnp.issubdtype(x.dtype, jnp.complexfloating) or jnp.issubdtype(x.dtype, jax.dtypes.extended):
         return x  # of complex numbers, times one is no identity: infinity becomes NaN
@@ -38,7 +38,19 @@ def after(x: Array, event: Array) -> Array:
 def times(x: Array, a) -> Array:
     """`x` times a number, whose cotangent is summed in two stages, the first of whole vectors: XLA
     sums term by term on a CPU, as it would here without the kept sums."""
-    return _times_p.bind(x, a)
+    return _times_p.bind(*varying(x, a))
+
+
+def varying(*args):
+    """The arrays, each as varying from device to device over every axis that one of them varies
+    over, as an operation of them all is: `jax.shard_map` does so for JAX's own."""
+    axes = frozenset().union(*(jax.typeof(a).mat.varying for a in args))
+
+    def cast(a):
+        missing = tuple(axes - jax.typeof(a).mat.varying)
+        return lax.pcast(a, missing, to="varying") if missing else a
+
+    return [cast(a) for a in args]
 
 
 def _total(x):

@@ -33,7 +33,8 @@ def pack_bits(x: Bool[Array, "*batch n"]) -> UInt32[Array, "*batch words"]:
         x = jnp.pad(x, [(0, 0)] * len(batch) + [(0, 32 * n_words - n)])
     bits = x.reshape(*batch, 32, n_words).astype(jnp.uint32)
     shifted = bits << jnp.arange(32, dtype=jnp.uint32)[:, None].reshape(*[1] * len(batch), 32, 1)
-    return lax.reduce(shifted, jnp.uint32(0), lax.bitwise_or, (len(batch),))
+    # No two have a bit in common: their sum, which XLA can also take over several devices.
+    return lax.reduce(shifted, jnp.uint32(0), lax.add, (len(batch),))
 
 
 def unpack_bits(words: UInt32[Array, "*batch words"], n: int) -> Bool[Array, "*batch n"]:
