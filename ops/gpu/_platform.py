@@ -53,7 +53,7 @@ def _kernels(form: str, fallback: Kernels) -> Kernels:
 
         return kernel
 
-    return Kernels(*map(choose, Kernels._fields))
+    return Kernels(*map(choose, ("scatter", "gather", "outer")))
 
 
 fixed_outdegree = _kernels("FIXED_OUTDEGREE", xla_fixed_outdegree.KERNELS)

@@ -29,6 +29,6 @@ def kernels(synapses) -> Kernels:
         terms = take(as_floats(layout, s, x.dtype), rows) * take(x, columns)
         if not layout.synapses:
             return jnp.sum(terms, -1)
-        return terms.reshape(-1, *layout.synapses)
+        return terms.reshape(x.shape[0], *layout.synapses)
 
     return Kernels(scatter, gather, outer)

@@ -74,6 +74,22 @@ def test_transforms_are_lowered(batch, transform):
     assert "mosaic_gpu" in text(transform(op), jnp.ones((*batch, 70), jnp.float32))
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("mosaic", [pytest.param(True, marks=needs_mosaic), False])
+def test_masked_products_are_lowered(monkeypatch, form, mosaic):
+    """Those that a network's derivative takes where its surrogate is 0 beyond some width."""
+    if not mosaic:
+        _platform._say_once.cache_clear()
+        monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
+        monkeypatch.setattr(_platform, "_say_once", lambda message: None)
+    op, s = operators.make(form), jnp.ones(70, jnp.float32)
+
+    def product(s):
+        return jnp.sum(op.mv_add_where(jnp.zeros(50, jnp.float32), s, s > 0))
+
+    assert ("mosaic_gpu" in text(jax.value_and_grad(product), s)) == mosaic
+
+
 def test_without_mosaic_the_xla_path_says_so_once(monkeypatch):
     _platform._say_once.cache_clear()
     monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
