@@ -19,6 +19,7 @@ from ._check import (
     scatter,
 )
 from ._family import Layout, family
+from ._jit_bands import banded, bands, seed_of, sizes
 from ._jit_matrix import (
     MAX_POST,
     NORMAL,
@@ -36,7 +37,11 @@ from .cpu import _jit as cpu
 from .xla import _jit as xla
 
 FAMILY = family(
-    "jit", xla.KERNELS, cpu=native.preferred(native.JIT, cpu.KERNELS), cuda=gpu.jit, tpu=tpu.jit
+    "jit",
+    banded(xla.KERNELS),
+    cpu=native.preferred(native.JIT, banded(cpu.KERNELS)),
+    cuda=banded(gpu.jit),
+    tpu=banded(tpu.jit),
 )
 MAX_WIDTH = 1024  # synapses of a row visited at once
 LANES = 16  # of a vector of 16-bit words
@@ -47,12 +52,13 @@ class JIT(AbstractOperator):
 
     Made by `jit_homogeneous`, `jit_uniform` and `jit_normal`. `weight` holds the parameters of the
     weights, which have derivatives: one number, (low, high), or (mean, sd). Memory is 4 bytes a
-    pre-synaptic neuron, however many synapses.
+    pre-synaptic neuron, however many synapses; with more than 256 synapses in 65,536 columns, and
+    twice as many columns or more, 4 for each 65,536.
     """
 
     weight: Float[Array, ""] | Float[Array, "2"]
     seed: UInt32[Array, ""]
-    degree: Int32[Array, " n_pre"]
+    degree: Int32[Array, " n_pre"] | Int32[Array, "bands n_pre"]
     n_pre: int = eqx.field(static=True)
     n_post: int = eqx.field(static=True)
     form: JITForm = eqx.field(static=True)
@@ -83,23 +89,24 @@ class JIT(AbstractOperator):
         return self.mm_t(jnp.eye(self.n_post, dtype=self.weight.dtype)).T
 
     def as_coo(self):
-        size, n = xla.blocks(self.layout)
         w = coefficients(self.layout, self._line(self.weight.dtype))
-
-        @jax.jit
-        def block(b):
-            i = b * size + jnp.arange(size, dtype=jnp.int32)
-            keys, k, columns, inside = xla.block(self.layout, i, self.seed, self.degree)
-            each = jnp.broadcast_to(weights(self.layout, keys, k, w), columns.shape)
-            return i, columns, inside, each
-
         ids = np.zeros(0, np.int32)
         pre, post, weight = [ids], [ids], [np.zeros(0, self.weight.dtype)]
-        for b in range(n if self.n_post else 0):
-            i, columns, inside, value = map(np.asarray, block(jnp.int32(b)))
-            pre.append(np.broadcast_to(i[:, None], inside.shape)[inside])
-            post.append(columns[inside])
-            weight.append(value[inside])
+        for layout, lo, seed, degree in bands(self.layout, self.seed, self.degree):
+            size, n = xla.blocks(layout)
+
+            @jax.jit
+            def block(b, layout=layout, size=size, seed=seed, degree=degree):
+                i = b * size + jnp.arange(size, dtype=jnp.int32)
+                keys, k, columns, inside = xla.block(layout, i, seed, degree)
+                each = jnp.broadcast_to(weights(layout, keys, k, w), columns.shape)
+                return i, columns, inside, each
+
+            for b in range(n if self.n_post else 0):
+                i, columns, inside, value = map(np.asarray, block(jnp.int32(b)))
+                pre.append(np.broadcast_to(i[:, None], inside.shape)[inside])
+                post.append(lo + columns[inside])
+                weight.append(value[inside])
         if self.form.law is None:
             return np.concatenate(pre), np.concatenate(post), self.weight
         values = jnp.asarray(np.concatenate(weight), self.weight.dtype)
@@ -121,21 +128,30 @@ def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, see
         raise ValueError(
             f"n_post: {n_post}; it must be at most 2**30. Take parts: ops.Block([[a, b]])."
         )
-    bits, n_blocks = halves(n_post)
-    low, below = _binomial(n_blocks << bits, float(p))
-    high = low + below.size
+    columns = sizes(n_post, p)
     with jax.ensure_compile_time_eval():
         word = jnp.uint32(seed)
-        drawn = degree_bits(row_keys(word, jnp.arange(n_pre, dtype=jnp.int32)))
-        drawn = np.asarray(drawn).astype(np.uint64)
-    degree = low + np.searchsorted(below, drawn, side="right")
+        degree = [_degrees(word, band, n, n_pre, float(p)) for band, n in enumerate(columns)]
+    bits, n_blocks = halves(columns[0])
+    low, below = _binomial(n_blocks << bits, float(p))
+    longest = low + below.size
     # Slices of whole vectors that hold all but one row in a thousand; a longer one has one more.
     mean = (n_blocks << bits) * float(p)
-    usual = min(mean + 3 * (mean * (1 - p)) ** 0.5, high)
+    usual = min(mean + 3 * (mean * (1 - p)) ** 0.5, longest)
     width = -(-usual // -(-usual // MAX_WIDTH)) if usual else 0
     width = max(-(-int(width) // LANES), 1) * LANES
-    form = JITForm(bits, n_blocks, law, high, width)
-    return JIT(weight, word, jnp.asarray(degree, jnp.int32), n_pre, n_post, form)
+    form = JITForm(bits, n_blocks, law, longest, width, len(columns))
+    degree = jnp.asarray(degree[0] if len(columns) == 1 else np.stack(degree), jnp.int32)
+    return JIT(weight, word, degree, n_pre, n_post, form)
+
+
+def _degrees(seed: Array, band: int, n: int, n_pre: int, p: float) -> np.ndarray:
+    """The numbers of synapses of the rows of a band of n columns."""
+    bits, n_blocks = halves(n)
+    low, below = _binomial(n_blocks << bits, p)
+    keys = row_keys(seed_of(seed, band), jnp.arange(n_pre, dtype=jnp.int32))
+    drawn = np.asarray(degree_bits(keys)).astype(np.uint64)
+    return low + np.searchsorted(below, drawn, side="right")
 
 
 def _binomial(n: int, p: float) -> tuple[int, np.ndarray]:

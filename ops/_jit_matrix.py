@@ -9,6 +9,8 @@ machine.
 The permutation is a Feistel network over Z_A x Z_B, with A = 2^a about sqrt(n) and B = ceil(n / A),
 whose round functions are multiply-shift hashes with keys from (seed, i). The fewer than A places
 beyond the last column are no synapses: d_i is Binomial(A B, p), and what falls there is left out.
+Of 2^16 places all bits of a word are permuted at once, by multiplications and shifts in turn, in a
+third of the time. Long rows are made of bands of so many columns (`_jit_bands`).
 
 Only 32-bit integer operations are used, so the matrix is the same bit for bit on every platform and
 in every kernel: forwards, transposed, and for derivatives. Weights too: see `combine`.
@@ -28,6 +30,7 @@ from ._spikes import popcount
 
 ROUNDS = 8  # 6 leave correlations between columns a power of two apart
 KEYS = ROUNDS + 4
+WORD_ROUNDS = 5  # 4 show none, 3 do
 MAX_POST = 1 << 30  # the halves of a column's number have at most 15 and 16 bits
 GOLDEN = 0x9E3779B9
 FRACTION_BITS = 20  # of the uniform draws
@@ -49,6 +52,7 @@ class JITForm(NamedTuple):
     law: Law | None  # None: one weight
     longest: int  # no row has more synapses
     width: int  # synapses of a row visited at once
+    bands: int = 1  # of columns, each with a, B and a row of its own
 
 
 def halves(n: int) -> tuple[int, int]:
@@ -79,6 +83,21 @@ def row_keys(seed: UInt32[Array, "..."], row: Int32[Array, "..."]) -> tuple[Arra
     return tuple(_mix(k0 + _u32(q * GOLDEN)) ^ k1 for q in range(KEYS))
 
 
+def is_word(bits: int, blocks: int) -> bool:
+    """Whether the columns are the 2^16 of one word."""
+    return blocks << bits == 1 << 16
+
+
+def _word_of(keys, k, word):
+    # A permutation of the words of 16 bits.
+    x, modulo = k.astype(word), word(0xFFFF)
+    for key in keys[:WORD_ROUNDS]:
+        multiplier, shift = (key & _u32(0xFFFF) | _u32(1)).astype(word), key >> 16
+        x = (x * multiplier + shift.astype(word)) & modulo
+        x = x ^ (x >> 8)
+    return x
+
+
 def _min(x, y):
     # Of numbers below 2^31: in words of 32 bits as signed ones, for the TPU compares no others.
     if x.dtype != jnp.uint32:
@@ -92,6 +111,9 @@ def target_halves(keys, k: UInt32[Array, "..."], bits: int, blocks: int, word=jn
     The arithmetic is modulo 2^16; in words of that size, where the machine has them, it takes half
     the time.
     """
+    if is_word(bits, blocks):
+        x = _word_of(keys, k, word)
+        return x & word((1 << bits) - 1), x >> bits
     low, high = (k & _u32((1 << bits) - 1)).astype(word), (k >> bits).astype(word)
     modulo = word(0xFFFF)
     for q in range(ROUNDS):

@@ -30,10 +30,20 @@ def row_words(seed, rows):
     return [mix((k0 + U(q * 0x9E3779B9 & 0xFFFFFFFF)) & WORD) ^ k1 for q in range(12)]
 
 
+def domain(n_post):
+    """(a, B) of the domain of 2^a B places."""
+    a = n_post.bit_length() // 2
+    return a, -(-n_post // 2**a)
+
+
 def columns(words, k, n_post):
     """Column of synapse k of each row; n_post and more are none."""
-    a = n_post.bit_length() // 2
-    n_blocks = -(-n_post // 2**a)
+    a, n_blocks = domain(n_post)
+    if n_blocks * 2**a == 2**16:
+        for q in range(5):
+            k = (k * ((words[q] & HALF) | U(1)) + (words[q] >> U(16))) & HALF
+            k = k ^ (k >> U(8))
+        return k.astype(np.int64)
     low, high = k % U(2**a), k // U(2**a)
     for q in range(8):
         multiplier, shift = (words[q] & HALF) | U(1), words[q] >> U(16)
@@ -47,21 +57,29 @@ def columns(words, k, n_post):
 
 def degrees(words, p, n_post):
     """Binomial(A B, p) by the inverse of scipy's distribution function."""
-    a = n_post.bit_length() // 2
-    size = -(-n_post // 2**a) * 2**a
+    a, n_blocks = domain(n_post)
+    size = n_blocks * 2**a
     return stats.binom.ppf((words[8].astype(float) + 0.5) / 2.0**32, size, p).astype(int)
 
 
+def bands(p, n_post):
+    """(first column, number of columns) of each band."""
+    if n_post <= 2**17 or p * 2**16 < 2**8:
+        return [(0, n_post)]
+    return [(lo, min(2**16, n_post - lo)) for lo in range(0, n_post, 2**16)]
+
+
 def synapses(seed, p, n_pre, n_post):
-    """(pre, post), int32, row by row in the order of k."""
+    """(pre, post), int32, by bands, row by row in the order of k."""
     if 0 in (n_pre, n_post):
         return np.zeros(0, np.int32), np.zeros(0, np.int32)
     pre, post = [], []
-    for i in range(n_pre):
-        words = row_words(seed, np.array(i))
-        k = np.arange(degrees(words, p, n_post), dtype=U)
-        column = columns(words, k, n_post)
-        column = column[column < n_post]
-        pre.append(np.full(column.size, i))
-        post.append(column)
+    for b, (lo, n) in enumerate(bands(p, n_post)):
+        for i in range(n_pre):
+            words = row_words((seed + b * 0x9E3779B9) % 2**32, np.array(i))
+            k = np.arange(degrees(words, p, n), dtype=U)
+            column = columns(words, k, n)
+            column = column[column < n]
+            pre.append(np.full(column.size, i))
+            post.append(lo + column)
     return np.concatenate(pre).astype(np.int32), np.concatenate(post).astype(np.int32)

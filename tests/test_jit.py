@@ -20,6 +20,7 @@ from . import helpers_jit as oracle
 from .helpers_ops import without_type_checker
 
 SIZES = [(1, 1), (3, 2), (40, 3), (50, 64), (30, 97), (20, 1000), (5, 40_000)]
+SIZES += [(4, 2**16), (4, 2**16 - 100), (3, 2**18 + 1000)]  # words of 16 bits, and bands of them
 
 
 def uniform(p=0.1, n_pre=60, n_post=50, seed=1, low=-1.0, high=3.0):
@@ -46,7 +47,7 @@ def test_synapses_are_those_of_the_definition(n_pre, n_post, p):
     np.testing.assert_array_equal(post, want_post)
 
 
-@pytest.mark.parametrize("n_post", [1, 2, 3, 20, 97, 1000, 4097])
+@pytest.mark.parametrize("n_post", [1, 2, 3, 20, 97, 1000, 4097, 2**16])
 def test_a_row_is_a_permutation(n_post):
     words = oracle.row_words(5, np.arange(10)[:, None])
     a = n_post.bit_length() // 2
@@ -55,7 +56,7 @@ def test_a_row_is_a_permutation(n_post):
     assert (np.sort(oracle.columns(words, k[None].astype(np.uint64), n_post)) == k).all()
 
 
-@pytest.mark.parametrize("n_post", [97, 30_000, 2**20 + 1, 2**30])
+@pytest.mark.parametrize("n_post", [97, 30_000, 2**16, 2**20 + 1, 2**30])
 def test_words_of_16_and_32_bits_agree(n_post):
     keys = tuple(key[:, None] for key in row_keys(jnp.uint32(3), jnp.arange(200, dtype=jnp.int32)))
     bits = n_post.bit_length() // 2
@@ -108,6 +109,47 @@ def test_degrees_and_correlations_are_those_of_bernoulli(n_pre, n_post, p, seed)
     # Nor do any two columns: the variance of their overlaps.
     overlap = (x.T @ x)[np.triu_indices(n_post, 1)] / np.sqrt(n_pre)
     assert abs(overlap.var() - 1) < 6 * np.sqrt((2 + overlap.mean()) / overlap.size) + 0.06
+
+
+@pytest.mark.parametrize("degree", [100, 655])
+def test_columns_of_a_word_are_those_of_bernoulli(degree):
+    """Pairs of synapses a power of two apart, counted over all rows and in each, as of random sets
+    of so many columns."""
+    n_pre, n = 2000, 2**16
+    words = oracle.row_words(3, np.arange(n_pre)[:, None])
+    post = oracle.columns(words, np.arange(degree, dtype=np.uint64)[None], n)
+    there = np.zeros((n_pre, n), bool)
+    np.put_along_axis(there, post, True, 1)
+    share = degree / n
+    indegree = there.sum(0)
+    total = ((indegree - n_pre * share) ** 2).sum() / (n_pre * share * (1 - share))
+    assert 1e-4 < stats.chi2.cdf(total, n) < 1 - 1e-4
+    expected = degree * (degree - 1) / (n - 1)
+    for lag in 2 ** np.arange(16):
+        plus = np.take_along_axis(there, (post + lag) % n, 1).sum(1)
+        flipped = np.take_along_axis(there, post ^ lag, 1).sum(1) / 2
+        # 2^15 apart, a pair is counted from both its ends.
+        plus, expected_plus = (plus / 2, expected / 2) if lag == 2**15 else (plus, expected)
+        for pairs, mean in ((plus, expected_plus), (flipped, expected / 2)):
+            assert abs(pairs.mean() - mean) < 4.5 * np.sqrt(mean / n_pre), lag
+            assert abs(pairs.var() / mean - 1) < 6 * np.sqrt((2 + 1 / mean) / n_pre), lag
+    steps = np.diff(post, axis=1) % n
+    for part in (steps >> 8, steps & 255):
+        assert chi_square(np.bincount(part.ravel(), minlength=256), steps.size / 256) > 1e-4
+
+
+def test_matrices_of_long_rows_are_in_bands():
+    op = homogeneous(p=0.005, n_pre=30, n_post=140_000)
+    assert op.degree.shape == (3, 30)
+    pre, post, _ = op.as_coo()
+    counts = np.histogram2d(pre, post, [np.arange(31), [0, 2**16, 2**17, 140_000]])[0]
+    width = np.array([2**16, 2**16, 140_000 - 2**17])
+    z = (counts - width * 0.005) / np.sqrt(width * 0.005 * 0.995)
+    assert 1e-4 < stats.chi2.cdf((z**2).sum(), z.size) < 1 - 1e-4
+    assert abs(np.corrcoef(z.T)[np.triu_indices(3, 1)]).max() < 4.5 / np.sqrt(30)
+    assert len(set(zip(pre, post, strict=True))) == pre.size  # none comes twice
+    assert homogeneous(p=0.005, n_pre=30, n_post=2**17).degree.shape == (30,)
+    assert homogeneous(p=0.003, n_pre=30, n_post=140_000).degree.shape == (30,)
 
 
 def test_reciprocal_pairs_and_spectrum_are_those_of_bernoulli():

@@ -1,13 +1,16 @@
 """What is particular to the kernels that Numba compiles; their products are tested with those of
 all operators (test_operators.py, test_sloped.py)."""
 
+import functools
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +18,11 @@ import pytest
 
 import purebrain as pb
 from purebrain import ops
-from purebrain.ops.native import _choose
+from purebrain.ops.native import _call, _choose
 
 pytest.importorskip("numba", reason="the kernels are compiled by Numba")
 
+ROOT = Path(__file__).parents[1]
 N, K = 300, 7
 RNG = np.random.default_rng(0)
 IDS = RNG.integers(0, N, (N, K))
@@ -120,6 +124,14 @@ def test_large_sums_are_added_to_in_their_place(make, monkeypatch):
     assert not y.is_deleted()
 
 
+def in_threads(run):
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_several_threads_at_once():
     op, s = csr(RNG.normal(size=N * K)), jnp.asarray(RNG.normal(size=(8, N)))
     f = jax.jit(lambda s: op.mv(s))
@@ -129,12 +141,47 @@ def test_several_threads_at_once():
         for _ in range(50):
             got[k] = f(s[k])
 
-    threads = [threading.Thread(target=run, args=(k,)) for k in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(run)
     np.testing.assert_array_equal(jnp.stack(got), jnp.stack(want))
+
+
+def test_threads_that_need_one_kernel_at_once_register_it_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda name, *_, **__: made.append(name))
+    monkeypatch.setattr(_call, "_register", functools.cache(_call._register.__wrapped__))
+    from purebrain.ops.native.compiled._stored import stored_rows
+
+    names, barrier = [None] * 8, threading.Barrier(8)
+
+    def run(k):
+        barrier.wait()
+        names[k] = _call._registered(stored_rows, (0, "float32", "uint32", False, True, False))
+
+    in_threads(run)
+    assert len(set(names)) == 1 and made == names[:1]
+
+
+@pytest.mark.parametrize(
+    "op", [csr(), ops.FixedOutdegree(0.5, IDS, N), ops.FixedIndegree(0.5, IDS, N)], ids=type
+)
+def test_ids_of_64_bits_that_replace_those_of_32(op):
+    wide = jax.tree.map(
+        lambda a: a.astype(jnp.int64) if jnp.issubdtype(a.dtype, jnp.integer) else a, op
+    )
+    s = jnp.asarray(RNG.normal(size=N))
+    np.testing.assert_array_equal(wide.mv(s), op.mv(s))
+    np.testing.assert_array_equal(wide.mv_t(s), op.mv_t(s))
+
+
+@pytest.mark.parametrize("name", ["indices", "indptr"])
+def test_arrays_that_do_not_belong_together_are_refused(name):
+    op = csr(np.ones(N * K))
+    other = jnp.concatenate([getattr(op, name)] * 3)
+    mixed = eqx.tree_at(lambda op: getattr(op, name), op, other)
+    message = f"{name}: {other.size} numbers; the operator's other arrays need {other.size // 3}"
+    for product in (mixed.mv, mixed.mv_t):
+        with pytest.raises(ValueError, match=message):
+            product(jnp.ones(N))
 
 
 def test_a_network_runs_alike_without_them():
@@ -165,16 +212,69 @@ def test_numba_is_imported_when_it_is_needed():
         "assert 'numba' not in sys.modules\n"
         "op.mv(jnp.ones(1)); assert 'numba' in sys.modules"
     )
-    root = Path(__file__).parents[1]
-    subprocess.run([sys.executable, "-c", code], cwd=root, env=dict(os.environ), check=True)
+    use(code)
+
+
+USE = """
+import sys, warnings, jax.numpy as jnp, numpy as np
+from purebrain import ops
+csr = ops.CSR(0.5, np.array([0, 1]), np.array([0]), 1)
+random = [ops.jit_homogeneous(0.5, 0.01, 1, n, seed=1) for n in (2**16, 2**16 + 1)]
+delayed = ops.DelayedCSR(csr, np.array([0.2]))
+assert csr.mv(jnp.ones(1)) == 0.5 and csr.mv_t(jnp.ones(1)) == 0.5
+assert [int(2 * op.mv(jnp.ones(1)).sum()) > 0 for op in random] == [True, True]
+assert delayed.send(jnp.zeros(8), jnp.ones(1), jnp.int32(0), 0.1).sum() == 0.5
+"""
+
+
+def use(code=USE, **environment):
+    environment = {**os.environ, **{key: str(value) for key, value in environment.items()}}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_what_was_compiled_once_is_kept_on_disk(tmp_path):
+    def kept():
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+
+    use(NUMBA_CACHE_DIR=tmp_path)
+    first = kept()
+    assert len(first) == 5
+    use(NUMBA_CACHE_DIR=tmp_path)
+    assert kept() == first
+
+
+def test_without_a_place_on_disk_they_are_compiled_every_time():
+    no_place = """
+from numba.core import caching
+caching.CacheImpl._locator_classes = []
+"""
+    use(no_place + USE)
+
+
+def test_a_numba_that_cannot_be_imported_is_not_used(tmp_path):
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba/__init__.py").write_text("raise ImportError('Numba needs NumPy 1.0')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = use(PYTHONPATH=path)
+    assert done.stderr.count("numba cannot be imported, so CPU kernels are those of XLA") == 1
+    assert "Numba needs NumPy 1.0" in done.stderr
 
 
 def test_what_is_kept_on_disk_knows_all_its_sources():
     from purebrain.ops.native import compiled
+    from purebrain.ops.native.compiled import _stamp, _stored
 
+    # Every module of ours that a compiled function takes something from.
     folder = Path(str(importlib.util.find_spec(compiled.__name__).origin)).parent
-    assert {path.name for path in folder.glob("*.py")} >= {"_frame.py", "_events.py", "_stored.py"}
-    from purebrain.ops.native.compiled import _stored
+    needed = set(folder.glob("*.py"))
+    for path in folder.glob("*.py"):
+        for dots, name in re.findall(r"^from (\.+)(\w+) import", path.read_text(), re.MULTILINE):
+            needed.add(folder.parents[len(dots) - 2] / f"{name}.py" if dots != "." else path)
+    assert needed == set(_stamp.SOURCES)
 
-    function = _stored.stored_rows(0, "float32", "uint32", False, True, False, compiled.STAMP)
+    function = _stored.stored_rows(0, "float32", "uint32", False, True, False, compiled.STAMP, True)
     assert compiled.STAMP in [cell.cell_contents for cell in function.__wrapped__.__closure__]

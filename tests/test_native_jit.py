@@ -16,8 +16,9 @@ LAWS = {
     "uniform": lambda *args: ops.jit_uniform(-1.0, 3.0, *args, seed=3),
     "normal": lambda *args: ops.jit_normal(0.3, 2.0, *args, seed=3),
 }
-# p, n_pre, n_post: few columns, one slice of a row, and several
+# p, n_pre, n_post: few columns, one slice of a row, and several; a word's columns, more, and bands
 SIZES = [(0.5, 3, 1), (0.7, 5, 3), (0.95, 4, 1200), (0.01, 5, 40_000)]
+SIZES += [(0.01, 3, 2**16), (0.001, 3, 70_000), (0.01, 3, 140_000)]
 CLOSE = {np.float32: 1e-6, np.float64: 1e-12}
 OFF = ops.cpu.Tuning(native=False)
 each_law = pytest.mark.parametrize("law", LAWS)
@@ -71,6 +72,34 @@ def test_products_with_the_dense_matrix(law, dtype, size):
         want = np.asarray(floats if s is floats else floats > 0, float) @ matrix
         assert_close(op.mm(s), want.astype(dtype), dtype)
     assert_close(op.mm_t(x), (np.asarray(x, float) @ matrix.T).astype(dtype), dtype)
+
+
+@each_law
+@pytest.mark.parametrize(
+    ("tuning", "dtype"), [(None, np.float32), (None, np.float64), (OFF, np.float64)]
+)
+def test_derivatives_in_bands(law, tuning, dtype):
+    op = ops.tuned(pb.cast(LAWS[law](0.01, 3, 140_000), dtype), tuning)
+    assert op.degree.shape == (3, 3)
+    s, x = values(dtype, 2, 3), values(dtype, 2, 140_000)
+
+    def loss(w, s, x):
+        moved = eqx.tree_at(lambda op: op.weight, op, w)
+        return jnp.sum(moved.mm(s) * x) + jnp.sum(moved.mm_t(x) * s)
+
+    # W is linear in the parameters: the matrices at (1, 0) and (0, 1) are its derivatives.
+    unit = jnp.eye(2, dtype=dtype) if op.weight.ndim else jnp.ones(1, dtype)
+    basis = [dense(eqx.tree_at(lambda op: op.weight, op, e.reshape(op.weight.shape))) for e in unit]
+    wide_s, wide_x = np.asarray(s, float), np.asarray(x, float)
+    by_w, by_s, by_x = jax.grad(loss, (0, 1, 2))(op.weight, s, x)
+    terms = [(wide_s @ m.astype(float)) * wide_x for m in basis]
+    scale = max(abs(t).sum() for t in terms)  # of what is added up, of either sign
+    np.testing.assert_allclose(
+        np.ravel(by_w), [2 * t.sum() for t in terms], rtol=0, atol=CLOSE[dtype] * scale
+    )
+    matrix = dense(op).astype(float)
+    assert_close(by_s, (2 * wide_x @ matrix.T).astype(dtype), dtype)
+    assert_close(by_x, (2 * wide_s @ matrix).astype(dtype), dtype)
 
 
 @each_law

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import warnings
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -12,8 +13,19 @@ from ..cpu._tuning import Tuning
 
 @functools.cache
 def installed() -> bool:
-    """Whether Numba is there."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether Numba is there, and works with what else is."""
+    if importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        importlib.import_module("numba")
+    except Exception as error:
+        warnings.warn(
+            f"numba cannot be imported, so CPU kernels are those of XLA: {error!r}. "
+            "pip install --upgrade numba, or uninstall it.",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def preferred(native: Kernels, other: Kernels) -> Kernels:

@@ -1,12 +1,14 @@
 """Native scatter of CSR with a delay for each synapse, onto a ring of sums."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._family import Kernels
 from ..cpu import _csr as cpu
-from ._call import call_in_place
+from ._call import call_in_place, index
 
 SLICE = 128  # synapses of a row whose places on the ring are found at once
 
@@ -23,6 +25,9 @@ def scatter(layout, y, s, w, indptr, indices, delay, slot, dt):
         jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
         jax.ShapeDtypeStruct((SLICE,), jnp.uint32),  # for places on the ring
     ]
+    indptr = index("indptr", indptr, layout.n_pre + 1)
+    indices = index("indices", indices, math.prod(layout.synapses) if each else indices.size)
+    delay = index("delay", delay, indices.size)
     operands = sizes, w, indptr, indices, delay, slot, dt
     return call_in_place(delayed_rows, static, rooms, y, s, *operands)
 

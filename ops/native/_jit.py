@@ -6,32 +6,36 @@ import numpy as np
 
 from .. import _jit_matrix as matrix
 from .._family import Kernels
-from ._call import call, call_in_place
+from .._jit_bands import bands
+from ._call import call, call_in_place, index
 from ._kinds import GATHER, NORMAL, ONE, OUTER, SCATTER, UNIFORM
 
 LAWS = {None: ONE, matrix.UNIFORM: UNIFORM, matrix.NORMAL: NORMAL}
-SLICE = 128  # synapses of a row made at once: a multiple of the lanes
+SLICE = 256  # synapses of a row made at once: a multiple of the lanes
 
 
 def visit_rows(kind, layout, shape, s, w, x, seed, degree):
     """What the rows of the events of `s` give, [batch, *shape]: their additions to the targets,
     from `x` on (`SCATTER`), or the sums of the products of s and `x`, and of those times the draws
     (`OUTER`); or the sums of all rows, of the targets' values `x` (`GATHER`)."""
-    batch, law = s.shape[0], LAWS[layout.form.law]
+    batch, form = s.shape[0], layout.form
+    law = LAWS[form.law]
     if 0 in (batch, layout.n_pre, layout.n_post):
         return x if kind == SCATTER else jnp.zeros((batch, *shape), x.dtype)
     from .compiled._jit import jit_rows
 
     w = w[:, None] if law == ONE else jnp.stack(matrix.coefficients(layout, w), -1)
-    form = layout.form
-    sizes = np.array([batch, w.shape[0], layout.n_post, layout.lo, form.bits], np.int32)
+    own = [band.layout.form for band in bands(layout, seed, degree)]
+    narrow = all(each.blocks << each.bits <= 1 << 16 for each in own)
+    sizes = np.array([batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo], np.int32)
+    domains = np.array([(each.bits, each.blocks) for each in own], np.uint16)
     rooms = [
         jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
-        jax.ShapeDtypeStruct((SLICE,), jnp.uint32),  # for columns
+        jax.ShapeDtypeStruct((SLICE,), jnp.uint16 if narrow else jnp.uint32),  # for columns
         jax.ShapeDtypeStruct((SLICE,), x.dtype),  # for weights
     ]
-    static = kind, str(x.dtype), str(s.dtype), law
-    operands = sizes, w, np.array([form.blocks], np.uint16), seed, degree
+    static = kind, str(x.dtype), str(s.dtype), law, narrow
+    operands = sizes, w, domains, seed, index("degree", degree, form.bands * layout.n_pre)
     if kind == SCATTER:
         return call_in_place(jit_rows, static, rooms, x, s, *operands)
     out = jax.ShapeDtypeStruct((batch, *shape), x.dtype)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._family import Kernels
 from ..xla import _fixed_indegree as xla
-from ._call import call, call_in_place
+from ._call import call, call_in_place, index
 from ._kinds import GATHER, OUTER, SCATTER
 
 COPIED = 1 << 15  # of so many numbers a copy takes less time than the loop that saves it
@@ -29,10 +29,13 @@ def visit_rows(kind, layout, size, s, w, x, indptr, ids, degree=0, by_target=Fal
         return x if kind == SCATTER else jnp.zeros((batch, size), x.dtype)
     from .compiled._stored import stored_rows
 
+    synapses = math.prod(layout.synapses) if each else ids.size
+    ids = index("indices", ids, layout.n_post * degree if by_target else synapses)
+    rows = ids if indptr is None else index("indptr", indptr, layout.n_pre + 1)
     sizes = np.array([batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo, degree], np.int32)
     static = kind, str(x.dtype), str(s.dtype), each, indptr is not None, by_target
     rooms = [jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32)]  # for a list of events
-    operands = sizes, w, ids if indptr is None else indptr, ids
+    operands = sizes, w, rows, ids
     if kind == SCATTER and x.size > COPIED:
         return call_in_place(stored_rows, static, rooms, x, s, *operands)
     out = jax.ShapeDtypeStruct((batch, size), x.dtype)

@@ -96,6 +96,15 @@ def test_outer_needs_the_list_of_events(monkeypatch, form, per_synapse):
     assert got <= list_bytes(5) + sums + batch + SLACK
 
 
+def test_random_matrices_in_bands_need_a_list_for_each(monkeypatch):
+    op = ops.jit_uniform(-1.0, 1.0, 0.004, N_PRE, 140_000, seed=2)
+    y, s = jnp.zeros(140_000, jnp.float32), jnp.zeros(N_PRE, jnp.float32)
+    got = temporary_bytes(
+        monkeypatch, lambda op, y, s: op.mv_add(y, s), pb.cast(op, jnp.float32), y, s
+    )
+    assert got <= 3 * list_bytes(1) + 2 * y.nbytes + SLACK  # and each band, in and out
+
+
 def test_delayed_synapses_need_the_list_of_events(monkeypatch):
     op, _, ring = operators.delayed()
     s = jnp.zeros(op.shape[0], bool)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from purebrain import ops
+from purebrain.ops._jit_bands import banded
 from purebrain.ops.gpu import Tuning
 from tests.kernels import operators
 from tests.kernels.operators import DT, FORMS, N_SLOTS, STEP, STORED, matrix
@@ -28,7 +29,8 @@ def interpreted(f):
     def kernels(form):
         from purebrain.ops.gpu import _kernels, _rows
 
-        return _kernels.kernels(getattr(_rows, form.upper()))
+        made = _kernels.kernels(getattr(_rows, form.upper()))
+        return banded(made) if form == "jit" else made
 
     return operators.with_kernels(kernels, f)
 
@@ -70,6 +72,14 @@ def test_derivatives(form, per_synapse):
     got = interpreted(jax.grad(loss, (0, 1, 2)))(op.weight, s, y)
     for a, b in zip(got, jax.grad(dense, (0, 1, 2))(op.weight, s, y), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_post", [2**16, 140_000])
+def test_random_matrices_of_words_and_in_bands(n_post):
+    op = ops.tuned(ops.jit_uniform(-1.0, 1.0, 0.004, 3, n_post, seed=2), INTERPRET)
+    s, x = operators.spikes((3,), float, 0.7), operators.spikes((n_post,), float, 1.0)
+    np.testing.assert_allclose(interpreted(op.mv)(s), s @ matrix(op), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(interpreted(op.mv_t)(x), matrix(op) @ x, rtol=1e-12, atol=1e-12)
 
 
 def test_delayed_synapses():

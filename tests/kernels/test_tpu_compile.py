@@ -118,6 +118,15 @@ def test_scatter_copies_no_synapses(target, form, n_post):
 
 
 @each_target
+def test_random_matrices_in_bands(target):
+    """1,000,000 targets, more than any TensorCore's memory takes at once: 65,536 in turn."""
+    op = jit_homogeneous(shared, 1_000_000, k=5000)
+    program, kernels = compiled(target, mv, op, jnp.ones(N, jnp.float32))
+    assert kernel_of(target, 2**16) in kernels
+    assert program.memory_analysis().temp_size_in_bytes < SYNAPSES
+
+
+@each_target
 def test_dense_rows_are_not_copied(target):
     op = ops.Dense(jnp.ones((N, 1024), jnp.float32))
     program, kernels = compiled(target, mv, op, jnp.ones(N, jnp.float32))

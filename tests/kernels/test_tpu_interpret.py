@@ -14,6 +14,7 @@ from jax.experimental.pallas import tpu as pltpu
 from purebrain import ops
 from purebrain.ops import tpu
 from purebrain.ops._family import Kernels
+from purebrain.ops._jit_bands import banded
 from tests.kernels import operators
 from tests.kernels.tpu_targets import as_if_on
 
@@ -38,7 +39,8 @@ def interpreted(core, f, *args, **tuning):
                 layout._replace(tuning=tuning, constant=False), *args
             )
 
-        return Kernels(*map(tuned, getattr(tpu, form)))
+        made = Kernels(*(kernel and tuned(kernel) for kernel in getattr(tpu, form)))
+        return banded(made) if form == "jit" else made
 
     with as_if_on(target):
         jaxpr = jax.make_jaxpr(operators.with_kernels(kernels, f))(*args)
@@ -137,6 +139,14 @@ def test_random_matrices_are_the_same_bits(core, form):
     op = operators.make(form, n_pre=12, n_post=90)
     rows = jnp.eye(op.n_pre, dtype=jnp.float32)
     np.testing.assert_array_equal(interpreted(core, op.mm, rows), op.as_matrix())
+
+
+@each_core
+def test_random_matrices_in_bands(core):
+    op = ops.jit_uniform(-1.0, 1.0, 0.004, 2, 140_000, seed=2)
+    s = jnp.asarray([0.5, -2.0], jnp.float32)
+    want = np.asarray(s) @ operators.matrix(op)
+    np.testing.assert_allclose(interpreted(core, op.mv, s), want, rtol=1e-5, atol=1e-5)
 
 
 def test_several_blocks_of_neurons():

@@ -6,7 +6,7 @@ from numba import njit
 from ._frame import trailing_zeros
 
 
-@njit(cache=True)
+@njit
 def list_bits(found, words, lo):
     """Puts the neurons whose bits are set into `found`; gives their number."""
     n = 0
@@ -21,7 +21,7 @@ def list_bits(found, words, lo):
     return n
 
 
-@njit(cache=True)
+@njit
 def list_values(found, s):
     """The same, of the values that are not 0: `s` as unsigned integers of 4 or 8 bytes."""
     n, block = 0, 64 // s.itemsize
@@ -44,7 +44,7 @@ def list_values(found, s):
     return n
 
 
-@njit(cache=True)
+@njit
 def list_marks(found, m):
     """The same, of the marks that are set: `m` as bytes."""
     n, whole = 0, m.size - m.size % 8

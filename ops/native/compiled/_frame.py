@@ -4,7 +4,7 @@ The structures are those of jaxlib's `include/xla/ffi/api/c_api.h`, taken as wor
 """
 
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -14,6 +14,7 @@ VERSION = 0 | 3 << 32  # of the interface, 0.3; later ones keep all that is here
 EXTENSION, API, OPERANDS, RESULTS = 1, 2, 9, 14  # of a call frame
 DATA, RANK, DIMENSIONS = 3, 4, 5  # of an array
 ERROR_CREATE = 6  # of the API
+METADATA = 1  # a kind of extension
 OUT_OF_RANGE = 11
 MESSAGE = (
     "an id of the connectivity is out of bounds: it was made of traced arrays, which cannot be "
@@ -137,9 +138,16 @@ def size(frame, kind, k):
 
 
 @njit
+def array(frame, kind, k, dtype):
+    """It, flat."""
+    return carray(data(frame, kind, k), size(frame, kind, k), dtype)
+
+
+@njit
 def is_question(frame, stamp):
     """Whether XLA asks for the version of the interface; then it is told. (`stamp`: see there.)"""
     extension = word(frame, EXTENSION)
-    if extension != 0:
+    asks = extension != 0 and word(extension, 1) & 0xFFFFFFFF == METADATA
+    if asks:
         put(word(extension, 3), 3, VERSION)
-    return extension != 0
+    return asks

@@ -3,8 +3,13 @@
 import zlib
 from pathlib import Path
 
-# Of all sources here, and a constant of every function: to tell whether what it kept on disk is
-# still right, Numba looks at a function's own file alone.
-STAMP = zlib.crc32(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-)
+# A constant of every function: to tell whether what it kept on disk is still right, Numba looks at
+# a function's own file alone. So only whole functions are kept, not what they are made of.
+HERE = Path(__file__).parent
+SOURCES = [
+    *sorted(HERE.glob("*.py")),
+    HERE.parent / "_kinds.py",
+    HERE.parent.parent / "_jit_matrix.py",
+    HERE.parent.parent / "_jit_bands.py",
+]
+STAMP = zlib.crc32(b"".join(path.read_bytes() for path in SOURCES))

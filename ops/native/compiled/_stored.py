@@ -10,13 +10,13 @@ from ._frame import (
     OPERANDS,
     RESULTS,
     address_of,
+    array,
     data,
     in_place,
     is_question,
     out_of_bounds,
     pointer,
     prefetch,
-    size,
 )
 
 # The row of the next event but one is fetched while one is worked on: so many of its ids, of which
@@ -24,7 +24,7 @@ from ._frame import (
 AHEAD, FAR, LINE, NEAR = 2, 256, 16, 1 << 17
 
 
-@njit(cache=True)
+@njit
 def row_sum(x, ids, w, start, stop, each):
     """The sum of the values at the targets of a row, times their weights."""
     zero = x.dtype.type(0)
@@ -50,25 +50,25 @@ def row_sum(x, ids, w, start, stop, each):
     return (a + b) + (c + d)
 
 
-def stored_rows(kind, number, event, each, ragged, by_target, stamp):
+def stored_rows(kind, number, event, each, ragged, by_target, stamp, keep):
     """`native._stored.visit_rows`, compiled for one kind of it, and types of numbers and events."""
     number, event = np.dtype(number).type, np.dtype(event).type
     packed, masked = event is np.uint32, event is np.bool_
     word = np.dtype(f"uint{8 * np.dtype(event).itemsize}").type
 
-    @cfunc(FUNCTION, cache=True, error_model="numpy")
+    @cfunc(FUNCTION, cache=keep, error_model="numpy")
     def function(address):
         frame = address_of(address)
         if is_question(frame, stamp):
             return pointer(0)
-        out = carray(data(frame, RESULTS, 0), size(frame, RESULTS, 0), number)
-        found = carray(data(frame, RESULTS, 1), size(frame, RESULTS, 1), np.int32)
-        x = carray(data(frame, OPERANDS, 0), size(frame, OPERANDS, 0), number)
-        s = carray(data(frame, OPERANDS, 1), size(frame, OPERANDS, 1), event)
+        out = array(frame, RESULTS, 0, number)
+        found = array(frame, RESULTS, 1, np.int32)
+        x = array(frame, OPERANDS, 0, number)
+        s = array(frame, OPERANDS, 1, event)
         sizes = carray(data(frame, OPERANDS, 2), 6, np.int32)
-        w = carray(data(frame, OPERANDS, 3), size(frame, OPERANDS, 3), number)
-        indptr = carray(data(frame, OPERANDS, 4), size(frame, OPERANDS, 4), np.int32)
-        ids = carray(data(frame, OPERANDS, 5), size(frame, OPERANDS, 5), np.uint32)
+        w = array(frame, OPERANDS, 3, number)
+        indptr = array(frame, OPERANDS, 4, np.int32)
+        ids = array(frame, OPERANDS, 5, np.uint32)
 
         if kind != SCATTER or not in_place(frame):
             for k in range(out.size):
