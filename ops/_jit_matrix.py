@@ -30,7 +30,7 @@ from ._spikes import popcount
 
 ROUNDS = 8  # 6 leave correlations between columns a power of two apart
 KEYS = ROUNDS + 4
-WORD_ROUNDS = 5  # 4 show none, 3 do
+WORD_ROUNDS = 5  # 4 leave correlations in rows of thousands of synapses
 MAX_POST = 1 << 30  # the halves of a column's number have at most 15 and 16 bits
 GOLDEN = 0x9E3779B9
 FRACTION_BITS = 20  # of the uniform draws
@@ -91,10 +91,10 @@ def is_word(bits: int, blocks: int) -> bool:
 def _word_of(keys, k, word):
     # A permutation of the words of 16 bits.
     x, modulo = k.astype(word), word(0xFFFF)
-    for key in keys[:WORD_ROUNDS]:
+    for q, key in enumerate(keys[:WORD_ROUNDS]):
         multiplier, shift = (key & _u32(0xFFFF) | _u32(1)).astype(word), key >> 16
         x = (x * multiplier + shift.astype(word)) & modulo
-        x = x ^ (x >> 8)
+        x = x ^ (x >> (7 if q % 2 else 9))
     return x
 
 

@@ -42,7 +42,7 @@ def columns(words, k, n_post):
     if n_blocks * 2**a == 2**16:
         for q in range(5):
             k = (k * ((words[q] & HALF) | U(1)) + (words[q] >> U(16))) & HALF
-            k = k ^ (k >> U(8))
+            k = k ^ (k >> U(7 if q % 2 else 9))
         return k.astype(np.int64)
     low, high = k % U(2**a), k // U(2**a)
     for q in range(8):

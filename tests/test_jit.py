@@ -138,6 +138,31 @@ def test_columns_of_a_word_are_those_of_bernoulli(degree):
         assert chi_square(np.bincount(part.ravel(), minlength=256), steps.size / 256) > 1e-4
 
 
+def test_columns_of_a_word_have_no_lattice():
+    """Rows of many synapses: however far apart two are, by their difference or by their bits, no
+    row has many more of such pairs than a random set."""
+    n_pre, n, degree = 300, 2**16, 6000
+    words = oracle.row_words(8, np.arange(n_pre)[:, None])
+    post = oracle.columns(words, np.arange(degree, dtype=np.uint64)[None], n)
+    there = np.zeros((n_pre, n), np.float32)
+    np.put_along_axis(there, post, 1, 1)
+    spectrum = np.abs(np.fft.rfft(there)) ** 2
+    differences = np.fft.irfft(spectrum, n)[:, 1 : n // 2]
+    bits = there.reshape(n_pre, *[2] * 16)
+    for power in (1, 2):  # the Walsh-Hadamard transform, of its square
+        for axis in range(1, 17):
+            a, b = np.moveaxis(bits, axis, 0)
+            bits = np.stack([a + b, a - b], axis)
+        bits = bits**2 if power == 1 else bits / n
+    flipped = bits.reshape(n_pre, n)[:, 1:] / 2
+    mean = degree * (degree - 1) / (n - 1)
+    sets = (1 - degree / n) ** 2  # less than of counts of independent pairs
+    for count, expected in ((differences, mean), (flipped, mean / 2)):
+        np.testing.assert_allclose(count.mean(), expected, rtol=1e-3)
+        scale = count.var(0) / (expected * sets)
+        assert abs(scale.mean() - 1) < 0.01 and scale.max() < 1.7  # 4.5 standard deviations: 1.4
+
+
 def test_matrices_of_long_rows_are_in_bands():
     op = homogeneous(p=0.005, n_pre=30, n_post=140_000)
     assert op.degree.shape == (3, 30)

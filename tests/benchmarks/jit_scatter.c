@@ -1,5 +1,5 @@
 /* The yardstick of random matrices: the rows of ops/_jit_matrix.py as tightly as C has them, with
-   one weight, added to their targets, and gathered from them.
+   one weight, added to their targets, and gathered from them; long rows in bands of columns.
 
    cc -O3 -march=native -mprefer-vector-width=512 -o jit_scatter jit_scatter.c
    ./jit_scatter N SYNAPSES_OF_A_ROW ROWS
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { ROUNDS = 8, SLICE = 1024 };
+enum { ROUNDS = 8, WORD_ROUNDS = 5, SLICE = 1024, BAND = 1 << 16 };
 
 static double now(void)
 {
@@ -29,16 +29,28 @@ static uint32_t mix(uint32_t x)
 }
 
 /* The halves go through arrays of 16 bits: a loop has as many lanes as its widest word allows. */
-static void columns(uint32_t row, int first, int n, int bits, uint16_t blocks, uint32_t *out)
+static void columns(uint32_t seed, uint32_t row, int first, int n, int bits, uint16_t blocks,
+                    uint32_t *out)
 {
     static uint16_t low[SLICE], high[SLICE];
-    uint32_t s0 = mix(1 ^ 0x9E3779B9), s1 = mix(s0 + 0x85EBCA6B);
+    uint32_t s0 = mix(seed ^ 0x9E3779B9), s1 = mix(s0 + 0x85EBCA6B);
     uint32_t k0 = mix(s0 ^ mix(row * 0x9E3779B1 + 1));
     uint32_t k1 = mix((k0 + s1) ^ (row * 0x85EBCA77 + 0xC2B2AE3D));
     uint16_t multiplier[ROUNDS], shift[ROUNDS];
     for (int q = 0; q < ROUNDS; q++) {
         uint32_t key = mix(k0 + q * 0x9E3779B9) ^ k1;
         multiplier[q] = key | 1, shift[q] = key >> 16;
+    }
+    if (blocks << bits == BAND) {
+        for (int j = 0; j < n; j++) {
+            uint16_t x = first + j;
+            for (int q = 0; q < WORD_ROUNDS; q++) {
+                x = x * multiplier[q] + shift[q];
+                x ^= x >> (q % 2 ? 7 : 9);
+            }
+            out[j] = x;
+        }
+        return;
     }
     uint16_t mask = (1 << bits) - 1;
     int rest = 16 - bits;
@@ -64,29 +76,37 @@ int main(int argc, char **argv)
     if (argc != 4)
         return fprintf(stderr, "usage: %s N SYNAPSES_OF_A_ROW ROWS\n", argv[0]), 2;
     uint32_t n = atoi(argv[1]), degree = atoi(argv[2]), rows = atoi(argv[3]);
-    int bits = (32 - __builtin_clz(n)) / 2;
-    uint16_t blocks = (n + (1u << bits) - 1) >> bits;
+    int banded = n > 2 * BAND && (uint64_t)degree * BAND >= 256 * (uint64_t)n;
     float *y = calloc(n, sizeof *y), sum = 0;
-    uint32_t *ids = malloc((size_t)rows * degree * sizeof *ids), slice[SLICE];
+    uint32_t *ids = malloc((size_t)rows * degree * sizeof *ids), *id = ids, slice[SLICE];
 
-#define EACH_SLICE(made, use)                                                       \
-    for (uint32_t i = 0; i < rows; i++)                                             \
-        for (uint32_t k = 0; k < degree; k += SLICE) {                              \
-            uint32_t m = degree - k < SLICE ? degree - k : SLICE;                   \
-            columns(i, k, m, bits, blocks, made);                                   \
-            use                                                                     \
-        }
-    EACH_SLICE(ids + (size_t)i * degree + k, )
+/* m columns of a row, made at once, and what is done with them; `y` from the band's first on */
+#define EACH_SLICE(made, use)                                                          \
+    for (uint32_t lo = 0; lo < n; lo += banded ? BAND : n) {                           \
+        uint32_t width = banded && n - lo > BAND ? BAND : n - lo, m;                   \
+        int bits = (32 - __builtin_clz(width)) / 2;                                    \
+        uint16_t blocks = (width + (1u << bits) - 1) >> bits;                          \
+        uint32_t synapses = (uint64_t)degree * width / n;                              \
+        float *own = y + lo;                                                           \
+        (void)own;                                                                     \
+        for (uint32_t i = 0; i < rows; i++)                                            \
+            for (uint32_t k = 0; k < synapses; k += SLICE) {                           \
+                m = synapses - k < SLICE ? synapses - k : SLICE;                       \
+                columns(1 + lo / BAND * 0x9E3779B9, i, k, m, bits, blocks, made);      \
+                use                                                                    \
+            }                                                                          \
+    }
+    EACH_SLICE(id, for (uint32_t j = 0; j < m; j++) id[j] += lo; id += m;)
     double t[5] = {now()};
     EACH_SLICE(slice, sum += slice[0];)
     t[1] = now();
-    for (size_t j = 0; j < (size_t)rows * degree; j++)
-        if (ids[j] < n)
-            y[ids[j]] += 0.5f;
+    for (uint32_t *j = ids; j < id; j++)
+        if (*j < n)
+            y[*j] += 0.5f;
     t[2] = now();
-    EACH_SLICE(slice, for (uint32_t j = 0; j < m; j++) if (slice[j] < n) y[slice[j]] += 0.5f;)
+    EACH_SLICE(slice, for (uint32_t j = 0; j < m; j++) if (slice[j] < width) own[slice[j]] += 0.5f;)
     t[3] = now();
-    EACH_SLICE(slice, for (uint32_t j = 0; j < m; j++) if (slice[j] < n) sum += y[slice[j]];)
+    EACH_SLICE(slice, for (uint32_t j = 0; j < m; j++) if (slice[j] < width) sum += own[slice[j]];)
     t[4] = now();
     double each = 1.0 / ((double)rows * degree);
     printf("hash %.2f  addition %.2f  both %.2f  hash and gather %.2f  (%g)\n",

@@ -66,7 +66,8 @@ def _put_words(typing, out, keys, first):
         x = builder.add(_short(builder, first), COUNT)
         for q in range(WORD_ROUNDS):
             x = _hashed(builder, x, builder.extract_value(keys, q))
-            x = builder.xor(x, builder.lshr(x, ir.Constant(SHORTS, [8] * LANES)))
+            shift = ir.Constant(SHORTS, [7 if q % 2 else 9] * LANES)
+            x = builder.xor(x, builder.lshr(x, shift))
         builder.store(x, builder.inttoptr(out, SHORTS.as_pointer()), align=2)
         return context.get_dummy_value()
 
