@@ -83,7 +83,7 @@ def simulate(
       output. Pass the same function again, not a new lambda, or the run compiles anew.
     - `progress`: show a progress bar (needs tqdm).
     - `adjoint`: how the run is differentiated: `Direct()` (the default; forward mode too),
-      `Checkpointed()` or `Truncated(steps)`.
+      `Checkpointed()`, `Reverse()`, `Truncated(steps)` or `TimeParallel()`.
     - `check_finite`: raise at the end of the run if any state became infinite or not a number,
       naming the first step and the variable. Costs one more pass over the state a step.
 
