@@ -37,7 +37,7 @@ from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ._schedule import after, varying
+from ._schedule import after, lowering, varying
 
 
 class Layout(NamedTuple):
@@ -177,8 +177,7 @@ def _define(prim, kind, fam, kernels):
             ]
             return kernel(layout, *operands, *args[n_operands:])
 
-        rule = mlir.lower_fun(lowered, multiple_results=False)
-        mlir.register_lowering(prim, _on_one_device(rule), platform=platform)
+        mlir.register_lowering(prim, lowering(lowered), platform=platform)
 
     ad.primitive_jvps[prim] = lambda primals, tangents, **static: _jvp(
         prim, kind, fam, primals, tangents, **static
@@ -189,18 +188,6 @@ def _define(prim, kind, fam, kernels):
     batching.primitive_batchers[prim] = lambda args, dims, **static: _batch(
         prim, args, dims, **static
     )
-
-
-def _on_one_device(rule):
-    # Kernels make arrays of their own, which do not say how they lie on a mesh of devices.
-    def plain(avals):
-        return [ShapedArray(a.shape, a.dtype) for a in avals]
-
-    def lower(ctx, *args, **static):
-        ctx = ctx.replace(avals_in=plain(ctx.avals_in), avals_out=plain(ctx.avals_out))
-        return rule(ctx, *args, **static)
-
-    return lower
 
 
 def _jvp(prim, kind, fam, primals, tangents, *, layout, n_operands):
@@ -266,7 +253,10 @@ def _transpose(kind, fam, ct, *args, layout, n_operands):
     }[kind]
 
     def unbatch(g, operand):
-        return g if g.shape[0] == operand.aval.shape[0] else jnp.sum(g, 0, keepdims=True)
+        g = g if g.shape[0] == operand.aval.shape[0] else jnp.sum(g, 0, keepdims=True)
+        # On a mesh of explicit axes a cotangent lies as its primal does.
+        there = operand.aval.sharding
+        return jax.sharding.reshard(g, there) if any(there.spec) else g
 
     cts = [
         unbatch(pull(*operands), operand) if ad.is_undefined_primal(operand) else None

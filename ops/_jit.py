@@ -1,6 +1,7 @@
 """Random connectivity that is made on the fly and never stored."""
 
 from collections.abc import Hashable
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -19,7 +20,7 @@ from ._check import (
     scatter,
 )
 from ._family import Layout, family
-from ._jit_bands import banded, bands, seed_of, sizes
+from ._jit_bands import as_band, banded, number_of_bands, seed_of, widths
 from ._jit_matrix import (
     MAX_POST,
     NORMAL,
@@ -52,8 +53,8 @@ class JIT(AbstractOperator):
 
     Made by `jit_homogeneous`, `jit_uniform` and `jit_normal`. `weight` holds the parameters of the
     weights, which have derivatives: one number, (low, high), or (mean, sd). Memory is 4 bytes a
-    pre-synaptic neuron, however many synapses; with more than 256 synapses in 65,536 columns, and
-    twice as many columns or more, 4 for each 65,536.
+    pre-synaptic neuron, however many synapses; with more than 131,072 columns (to 2^24) and 256
+    synapses or more in 65,536 of them, 4 for each of these bands: `degree` is then a row a band.
     """
 
     weight: Float[Array, ""] | Float[Array, "2"]
@@ -92,20 +93,23 @@ class JIT(AbstractOperator):
         w = coefficients(self.layout, self._line(self.weight.dtype))
         ids = np.zeros(0, np.int32)
         pre, post, weight = [ids], [ids], [np.zeros(0, self.weight.dtype)]
-        for layout, lo, seed, degree in bands(self.layout, self.seed, self.degree):
-            size, n = xla.blocks(layout)
 
-            @jax.jit
-            def block(b, layout=layout, size=size, seed=seed, degree=degree):
-                i = b * size + jnp.arange(size, dtype=jnp.int32)
-                keys, k, columns, inside = xla.block(layout, i, seed, degree)
-                each = jnp.broadcast_to(weights(layout, keys, k, w), columns.shape)
-                return i, columns, inside, each
+        @partial(jax.jit, static_argnums=0)
+        def block(layout, n, seed, degree):
+            size, _ = xla.blocks(layout)
+            i = n * size + jnp.arange(size, dtype=jnp.int32)
+            keys, k, columns, inside = xla.block(layout, i, seed, degree)
+            each = jnp.broadcast_to(weights(layout, keys, k, w), columns.shape)
+            return i, columns, inside, each
 
-            for b in range(n if self.n_post else 0):
-                i, columns, inside, value = map(np.asarray, block(jnp.int32(b)))
+        for b in range(self.form.bands if self.n_post else 0):
+            band = as_band(self.layout, b, self.seed, self.degree)
+            for n in range(xla.blocks(band.layout)[1]):
+                i, columns, inside, value = map(
+                    np.asarray, block(band.layout, jnp.int32(n), band.seed, band.degree)
+                )
                 pre.append(np.broadcast_to(i[:, None], inside.shape)[inside])
-                post.append(lo + columns[inside])
+                post.append(band.lo + columns[inside])
                 weight.append(value[inside])
         if self.form.law is None:
             return np.concatenate(pre), np.concatenate(post), self.weight
@@ -128,30 +132,27 @@ def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, see
         raise ValueError(
             f"n_post: {n_post}; it must be at most 2**30. Take parts: ops.Block([[a, b]])."
         )
-    columns = sizes(n_post, p)
+    n_bands = number_of_bands(n_post, p)
+    columns = widths(n_post, n_bands)
+    table = {n: _binomial(halves(n)[1] << halves(n)[0], float(p)) for n in set(columns)}
+    degree = np.empty((n_bands, n_pre), np.int32)
     with jax.ensure_compile_time_eval():
-        word = jnp.uint32(seed)
-        degree = [_degrees(word, band, n, n_pre, float(p)) for band, n in enumerate(columns)]
+        word, rows = jnp.uint32(seed), jnp.arange(n_pre, dtype=jnp.int32)
+        for band, n in enumerate(columns):
+            low, below = table[n]
+            drawn = np.asarray(degree_bits(row_keys(seed_of(word, band), rows))).astype(np.uint64)
+            degree[band] = low + np.searchsorted(below, drawn, side="right")
     bits, n_blocks = halves(columns[0])
-    low, below = _binomial(n_blocks << bits, float(p))
+    low, below = table[columns[0]]
     longest = low + below.size
     # Slices of whole vectors that hold all but one row in a thousand; a longer one has one more.
     mean = (n_blocks << bits) * float(p)
     usual = min(mean + 3 * (mean * (1 - p)) ** 0.5, longest)
     width = -(-usual // -(-usual // MAX_WIDTH)) if usual else 0
     width = max(-(-int(width) // LANES), 1) * LANES
-    form = JITForm(bits, n_blocks, law, longest, width, len(columns))
-    degree = jnp.asarray(degree[0] if len(columns) == 1 else np.stack(degree), jnp.int32)
+    form = JITForm(bits, n_blocks, law, longest, width, n_bands)
+    degree = jnp.asarray(degree if n_bands > 1 else degree[0])
     return JIT(weight, word, degree, n_pre, n_post, form)
-
-
-def _degrees(seed: Array, band: int, n: int, n_pre: int, p: float) -> np.ndarray:
-    """The numbers of synapses of the rows of a band of n columns."""
-    bits, n_blocks = halves(n)
-    low, below = _binomial(n_blocks << bits, p)
-    keys = row_keys(seed_of(seed, band), jnp.arange(n_pre, dtype=jnp.int32))
-    drawn = np.asarray(degree_bits(keys)).astype(np.uint64)
-    return low + np.searchsorted(below, drawn, side="right")
 
 
 def _binomial(n: int, p: float) -> tuple[int, np.ndarray]:

@@ -4,10 +4,10 @@ A row of a Bernoulli matrix is a row of one in each band, with keys and a number
 own. What is added to one band stays in a core's cache while all rows are visited.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Int32, UInt32
 
 from ._family import Kernels
@@ -15,66 +15,102 @@ from ._jit_matrix import GOLDEN, halves
 
 BAND = 1 << 16
 SYNAPSES = 1 << 8  # a row and band: for fewer, keys of their own would take too long
+MOST = 1 << 8  # bands: each has a number of synapses for every row
 
 
 class Band(NamedTuple):
     """One band: a layout, its first column, and its structure."""
 
     layout: Any  # `Layout`
-    lo: int
+    lo: Any
     seed: UInt32[Array, ""]
     degree: Int32[Array, " n_pre"]
 
 
-def sizes(n_post: int, p: float) -> list[int]:
-    """The numbers of columns of the bands of a matrix."""
-    if n_post <= 2 * BAND or p * BAND < SYNAPSES:
-        return [n_post]
-    return [min(BAND, n_post - lo) for lo in range(0, n_post, BAND)]
+def number_of_bands(n_post: int, p: float) -> int:
+    """How many bands a matrix has."""
+    banded = 2 * BAND < n_post <= MOST * BAND and p * BAND >= SYNAPSES
+    return -(-n_post // BAND) if banded else 1
+
+
+def widths(n_post: int, bands: int) -> list[int]:
+    """The numbers of columns of the bands: all but the last have 2^16."""
+    return [n_post] if bands == 1 else [min(BAND, n_post - b * BAND) for b in range(bands)]
 
 
 def seed_of(seed, band):
     """The seed of a band; the first has that of the matrix."""
-    return seed + jnp.uint32(GOLDEN * band & 0xFFFFFFFF)
+    return seed + jnp.uint32(GOLDEN) * jnp.asarray(band, jnp.uint32)
 
 
-def bands(layout, seed, degree) -> Iterator[Band]:
-    """Each band as a matrix."""
+def as_band(layout, band, seed, degree) -> Band:
+    """A band as a matrix. One of a traced number has 2^16 columns."""
     if layout.form.bands == 1:
-        yield Band(layout, 0, seed, degree)
-        return
-    for band in range(layout.form.bands):
-        lo = band * BAND
-        n_post = min(BAND, layout.n_post - lo)
-        bits, blocks = halves(n_post)
-        form = layout.form._replace(bits=bits, blocks=blocks, bands=1)
-        own = layout._replace(n_post=n_post, form=form)
-        yield Band(own, lo, seed_of(seed, band), degree[band])
+        return Band(layout, 0, seed, degree)
+    last = isinstance(band, int) and band == layout.form.bands - 1
+    n_post = layout.n_post - band * BAND if last else BAND
+    bits, blocks = halves(n_post)
+    form = layout.form._replace(bits=bits, blocks=blocks, bands=1)
+    own = layout._replace(n_post=n_post, form=form)
+    return Band(own, band * BAND, seed_of(seed, band), degree[band])
+
+
+def checked(layout, degree):
+    """`degree`, as the bands have it."""
+    shape = (layout.n_pre,) if layout.form.bands == 1 else (layout.form.bands, layout.n_pre)
+    if degree.shape != shape:
+        raise ValueError(
+            f"degree: shape {degree.shape}; this matrix has {shape}. Make it anew instead of "
+            "replacing what it is made of."
+        )
+    return degree
 
 
 def banded(kernels: Kernels) -> Kernels:
     """Kernels of matrices in bands, from those of one band."""
 
+    def fold(layout, add, out, seed, degree):
+        # The last band may have fewer columns than the others.
+        last = layout.form.bands - 1
+        out = lax.fori_loop(
+            jnp.int32(0),
+            jnp.int32(last),
+            lambda band, out: add(out, as_band(layout, band, seed, degree)),
+            out,
+        )
+        return add(out, as_band(layout, last, seed, degree))
+
     def own(band, a):
-        return a[:, band.lo : band.lo + band.layout.n_post]
+        return lax.dynamic_slice_in_dim(a, band.lo, band.layout.n_post, 1)
 
     def scatter(layout, y, s, w, seed, degree):
-        parts = [
-            kernels.scatter(band.layout, own(band, y), s, w, band.seed, band.degree)
-            for band in bands(layout, seed, degree)
-        ]
-        return jnp.concatenate(parts, 1)
+        if layout.form.bands == 1:
+            return kernels.scatter(layout, y, s, w, seed, checked(layout, degree))
+
+        def add(y, band):
+            part = kernels.scatter(band.layout, own(band, y), s, w, band.seed, band.degree)
+            return lax.dynamic_update_slice_in_dim(y, part, band.lo, 1)
+
+        return fold(layout, add, y, seed, checked(layout, degree))
 
     def gather(layout, w, x, seed, degree):
-        return sum(
-            kernels.gather(band.layout, w, own(band, x), band.seed, band.degree)
-            for band in bands(layout, seed, degree)
-        )
+        if layout.form.bands == 1:
+            return kernels.gather(layout, w, x, seed, checked(layout, degree))
+
+        def add(total, band):
+            return total + kernels.gather(band.layout, w, own(band, x), band.seed, band.degree)
+
+        zeros = jnp.zeros((x.shape[0], layout.n_pre), x.dtype)
+        return fold(layout, add, zeros, seed, checked(layout, degree))
 
     def outer(layout, s, x, seed, degree):
-        return sum(
-            kernels.outer(band.layout, s, own(band, x), band.seed, band.degree)
-            for band in bands(layout, seed, degree)
-        )
+        if layout.form.bands == 1:
+            return kernels.outer(layout, s, x, seed, checked(layout, degree))
+
+        def add(total, band):
+            return total + kernels.outer(band.layout, s, own(band, x), band.seed, band.degree)
+
+        zeros = jnp.zeros((x.shape[0], *layout.synapses), x.dtype)
+        return fold(layout, add, zeros, seed, checked(layout, degree))
 
     return Kernels(scatter, gather, outer)

@@ -10,6 +10,7 @@ a floating-point division, and what it never reorders is a data dependency.
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
@@ -53,6 +54,24 @@ def varying(*args):
     return [cast(a) for a in args]
 
 
+def lowering(f):
+    """A primitive's lowering rule, from a function of JAX.
+
+    Arrays that the function makes do not say how they lie on a mesh of devices, so nor do its
+    arguments.
+    """
+    rule = mlir.lower_fun(f, multiple_results=False)
+
+    def plain(avals):
+        return [ShapedArray(a.shape, a.dtype) for a in avals]
+
+    def lower(ctx, *args, **static):
+        ctx = ctx.replace(avals_in=plain(ctx.avals_in), avals_out=plain(ctx.avals_out))
+        return rule(ctx, *args, **static)
+
+    return lower
+
+
 def _total(x):
     rows = next((k for k in range(32, 1, -1) if x.size % k == 0), 1)
     return jnp.sum(materialize(jnp.sum(x.reshape(rows, -1), 0)))
@@ -84,25 +103,21 @@ _materialize_p.def_impl(lambda x: x)
 _materialize_p.def_abstract_eval(lambda x: x)
 ad.deflinear2(_materialize_p, lambda ct, _: [materialize(ct)])
 batching.defvectorized(_materialize_p)
-mlir.register_lowering(_materialize_p, mlir.lower_fun(lambda x: x, multiple_results=False))
-mlir.register_lowering(
-    _materialize_p, mlir.lower_fun(_materialize_cpu, multiple_results=False), platform="cpu"
-)
+mlir.register_lowering(_materialize_p, lowering(lambda x: x))
+mlir.register_lowering(_materialize_p, lowering(_materialize_cpu), platform="cpu")
 
 _materialize_cotangent_p = Primitive("purebrain_materialize_cotangent")
 _materialize_cotangent_p.def_impl(lambda x: x)
 _materialize_cotangent_p.def_abstract_eval(lambda x: x)
 ad.deflinear2(_materialize_cotangent_p, lambda ct, _: [materialize(ct)])
 batching.defvectorized(_materialize_cotangent_p)
-mlir.register_lowering(
-    _materialize_cotangent_p, mlir.lower_fun(lambda x: x, multiple_results=False)
-)
+mlir.register_lowering(_materialize_cotangent_p, lowering(lambda x: x))
 
 _times_p = Primitive("purebrain_times")
 _times_p.def_impl(lambda x, a: x * a)
 _times_p.def_abstract_eval(lambda x, a: x)
 ad.defbilinear(_times_p, lambda ct, x, a: times(ct, a), lambda ct, x, a: _total(x * ct))
-mlir.register_lowering(_times_p, mlir.lower_fun(lambda x, a: x * a, multiple_results=False))
+mlir.register_lowering(_times_p, lowering(lambda x, a: x * a))
 
 
 def _times_batch(args, dims):
@@ -120,8 +135,8 @@ _after_p.def_impl(lambda x, event: x)
 _after_p.def_abstract_eval(lambda x, event: x)
 ad.defjvp(_after_p, lambda t, x, event: t, None)
 ad.primitive_transposes[_after_p] = lambda ct, x, event: [ct, None]
-mlir.register_lowering(_after_p, mlir.lower_fun(lambda x, event: x, multiple_results=False))
-mlir.register_lowering(_after_p, mlir.lower_fun(_after_cpu, multiple_results=False), platform="cpu")
+mlir.register_lowering(_after_p, lowering(lambda x, event: x))
+mlir.register_lowering(_after_p, lowering(_after_cpu), platform="cpu")
 
 
 def _after_batch(args, dims):

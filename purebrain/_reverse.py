@@ -143,4 +143,6 @@ def _backward(starts, cts, perturbed, step_and_carry, blocks, size):
 
 def _filled(cts, like):
     """Cotangents, with zeros where JAX leaves them out."""
-    return jtu.tree_map(lambda a, ct: jnp.zeros(a.shape, a.dtype) if ct is None else ct, like, cts)
+    return jtu.tree_map(
+        lambda a, ct: jnp.zeros(jnp.shape(a), a.dtype) if ct is None else ct, like, cts
+    )

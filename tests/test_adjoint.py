@@ -156,18 +156,18 @@ def test_reverse_mode_of_some_of_what_is_run():
 
 
 class Rotor(pb.AbstractDynamics):
-    """A state that is a vector of floats, a count that Python made, and a key."""
+    """A state that is a vector of floats, a count and a number that Python made, and a key."""
 
     factor: jax.Array
 
     def init(self, *, dt=None, key=None):
-        return jnp.linspace(0.1, 0.7, 3), 0, key
+        return jnp.linspace(0.1, 0.7, 3), 0, 0.5, key
 
     def step(self, state, x, tick):
-        v, count, key = state
+        v, count, level, key = state
         key, now = jr.split(key)
-        v = jnp.sin(self.factor * v) + 0.1 * jr.normal(now, v.shape)
-        return (v, count + 1, key), v
+        v = jnp.sin(self.factor * v) + 0.1 * level * jr.normal(now, v.shape)
+        return (v, count + 1, level, key), v
 
 
 @pytest.mark.parametrize("n_steps", [20, 23])  # a whole number of blocks, as many as runs; and not
@@ -180,7 +180,7 @@ def test_the_gradient_of_many_runs_at_once(n_steps):
     def loss(factor, begin, adjoint):
         def run(v, key):
             now = eqx.tree_at(lambda rotor: rotor.factor, rotor, factor)
-            out = pb.simulate(now, (v, 0, key), dt=DT, duration=n_steps * DT, adjoint=adjoint)
+            out = pb.simulate(now, (v, 0, 0.5, key), dt=DT, duration=n_steps * DT, adjoint=adjoint)
             again = pb.simulate(now, out.state, dt=DT, duration=7 * DT, adjoint=adjoint)
             return out.saved, again.saved, again.state[0]
 

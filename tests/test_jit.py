@@ -173,8 +173,31 @@ def test_matrices_of_long_rows_are_in_bands():
     assert 1e-4 < stats.chi2.cdf((z**2).sum(), z.size) < 1 - 1e-4
     assert abs(np.corrcoef(z.T)[np.triu_indices(3, 1)]).max() < 4.5 / np.sqrt(30)
     assert len(set(zip(pre, post, strict=True))) == pre.size  # none comes twice
-    assert homogeneous(p=0.005, n_pre=30, n_post=2**17).degree.shape == (30,)
-    assert homogeneous(p=0.003, n_pre=30, n_post=140_000).degree.shape == (30,)
+    for p, n_post in ((0.005, 2**17), (0.99 / 256, 140_000), (0.005, 2**24 + 1)):
+        assert homogeneous(p=p, n_pre=30, n_post=n_post).degree.shape == (30,)
+    assert homogeneous(p=1 / 256, n_pre=30, n_post=2**17 + 1).degree.shape == (3, 30)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_programs_do_not_grow_with_the_bands(native):
+    def size(n_bands):
+        op = homogeneous(p=0.004, n_pre=3, n_post=n_bands * 2**16 - 5)
+        op = ops.tuned(op, ops.cpu.Tuning(native=native))
+        s, x = jnp.ones(op.n_pre), jnp.ones(op.n_post)
+        lowered = [jax.jit(lambda op, v: op.mv(v)).lower(op, s)]
+        lowered += [jax.jit(lambda op, v: op.mv_t(v)).lower(op, x)]
+        return sum(len(program.as_text()) for program in lowered)
+
+    assert size(16) < 1.1 * size(4)
+
+
+@pytest.mark.parametrize("shape", [(90,), (30, 3), (3, 29)])
+@pytest.mark.parametrize("native", [True, False])
+def test_numbers_of_synapses_of_another_shape_are_refused(native, shape):
+    op = ops.tuned(homogeneous(p=0.004, n_pre=30, n_post=140_000), ops.cpu.Tuning(native=native))
+    other = eqx.tree_at(lambda op: op.degree, op, jnp.ones(shape, jnp.int32))
+    with without_type_checker(), pytest.raises(ValueError, match=r"degree: shape .* has \(3, 30\)"):
+        other.mv(jnp.ones(30))
 
 
 def test_reciprocal_pairs_and_spectrum_are_those_of_bernoulli():

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _jit_matrix as matrix
 from .._family import Kernels
-from .._jit_bands import bands
+from .._jit_bands import checked, widths
 from ._call import call, call_in_place, index
 from ._kinds import GATHER, NORMAL, ONE, OUTER, SCATTER, UNIFORM
 
@@ -25,17 +25,17 @@ def visit_rows(kind, layout, shape, s, w, x, seed, degree):
     from .compiled._jit import jit_rows
 
     w = w[:, None] if law == ONE else jnp.stack(matrix.coefficients(layout, w), -1)
-    own = [band.layout.form for band in bands(layout, seed, degree)]
-    narrow = all(each.blocks << each.bits <= 1 << 16 for each in own)
+    domains = [matrix.halves(n) for n in widths(layout.n_post, form.bands)]
+    narrow = all(blocks << bits <= 1 << 16 for bits, blocks in domains)
     sizes = np.array([batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo], np.int32)
-    domains = np.array([(each.bits, each.blocks) for each in own], np.uint16)
     rooms = [
         jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
         jax.ShapeDtypeStruct((SLICE,), jnp.uint16 if narrow else jnp.uint32),  # for columns
         jax.ShapeDtypeStruct((SLICE,), x.dtype),  # for weights
     ]
     static = kind, str(x.dtype), str(s.dtype), law, narrow
-    operands = sizes, w, domains, seed, index("degree", degree, form.bands * layout.n_pre)
+    degree = index("degree", checked(layout, degree), degree.size)
+    operands = sizes, w, np.array(domains, np.uint16), seed, degree
     if kind == SCATTER:
         return call_in_place(jit_rows, static, rooms, x, s, *operands)
     out = jax.ShapeDtypeStruct((batch, *shape), x.dtype)
