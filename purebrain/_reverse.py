@@ -19,7 +19,9 @@ class Reverse(AbstractAdjoint):
     takes its place. (`jax.lax.scan`, which `Checkpointed` is made of, copies every state and clears
     such an array for each block.)
 
-    The run is that of `Direct`, and so is the gradient but for rounding. Forward mode is an error.
+    The run is that of `Direct`, and so is the gradient but for rounding. Forward mode is an error;
+    in newer JAX so is a derivative of `vmap` where all runs end with one and the same float in
+    their states.
 
     **Arguments:** `steps`: the length of a block, or None: about the square root of all steps.
 

@@ -167,7 +167,7 @@ class Rotor(pb.AbstractDynamics):
         v, count, level, key = state
         key, now = jr.split(key)
         v = jnp.sin(self.factor * v) + 0.1 * level * jr.normal(now, v.shape)
-        return (v, count + 1, level, key), v
+        return (v, count + 1, 0.9 * level + 0.1 * v[0], key), v
 
 
 @pytest.mark.parametrize("n_steps", [20, 23])  # a whole number of blocks, as many as runs; and not
