@@ -84,33 +84,32 @@ def banded(kernels: Kernels) -> Kernels:
         return lax.dynamic_slice_in_dim(a, band.lo, band.layout.n_post, 1)
 
     def scatter(layout, y, s, w, seed, degree):
-        if layout.form.bands == 1:
-            return kernels.scatter(layout, y, s, w, seed, checked(layout, degree))
-
         def add(y, band):
             part = kernels.scatter(band.layout, own(band, y), s, w, band.seed, band.degree)
             return lax.dynamic_update_slice_in_dim(y, part, band.lo, 1)
 
-        return fold(layout, add, y, seed, checked(layout, degree))
+        return fold(layout, add, y, seed, degree)
 
-    def gather(layout, w, x, seed, degree):
-        if layout.form.bands == 1:
-            return kernels.gather(layout, w, x, seed, checked(layout, degree))
+    def summed(kernel, shape):
+        def total(layout, a, x, seed, degree):
+            def add(total, band):
+                return total + kernel(band.layout, a, own(band, x), band.seed, band.degree)
 
-        def add(total, band):
-            return total + kernels.gather(band.layout, w, own(band, x), band.seed, band.degree)
+            zeros = jnp.zeros((x.shape[0], *shape(layout)), x.dtype)
+            return fold(layout, add, zeros, seed, degree)
 
-        zeros = jnp.zeros((x.shape[0], layout.n_pre), x.dtype)
-        return fold(layout, add, zeros, seed, checked(layout, degree))
+        return total
 
-    def outer(layout, s, x, seed, degree):
-        if layout.form.bands == 1:
-            return kernels.outer(layout, s, x, seed, checked(layout, degree))
+    def choose(one, several):
+        def kernel(layout, *args):
+            *operands, seed, degree = args
+            made = one if layout.form.bands == 1 else several
+            return made(layout, *operands, seed, checked(layout, degree))
 
-        def add(total, band):
-            return total + kernels.outer(band.layout, s, own(band, x), band.seed, band.degree)
+        return kernel
 
-        zeros = jnp.zeros((x.shape[0], *layout.synapses), x.dtype)
-        return fold(layout, add, zeros, seed, checked(layout, degree))
-
-    return Kernels(scatter, gather, outer)
+    return Kernels(
+        choose(kernels.scatter, scatter),
+        choose(kernels.gather, summed(kernels.gather, lambda layout: (layout.n_pre,))),
+        choose(kernels.outer, summed(kernels.outer, lambda layout: layout.synapses)),
+    )

@@ -83,11 +83,6 @@ def row_keys(seed: UInt32[Array, "..."], row: Int32[Array, "..."]) -> tuple[Arra
     return tuple(_mix(k0 + _u32(q * GOLDEN)) ^ k1 for q in range(KEYS))
 
 
-def is_word(bits: int, blocks: int) -> bool:
-    """Whether the columns are the 2^16 of one word."""
-    return blocks << bits == 1 << 16
-
-
 def _word_of(keys, k, word):
     # A permutation of the words of 16 bits.
     x, modulo = k.astype(word), word(0xFFFF)
@@ -111,7 +106,7 @@ def target_halves(keys, k: UInt32[Array, "..."], bits: int, blocks: int, word=jn
     The arithmetic is modulo 2^16; in words of that size, where the machine has them, it takes half
     the time.
     """
-    if is_word(bits, blocks):
+    if blocks << bits == 1 << 16:
         x = _word_of(keys, k, word)
         return x & word((1 << bits) - 1), x >> bits
     low, high = (k & _u32((1 << bits) - 1)).astype(word), (k >> bits).astype(word)

@@ -18,7 +18,7 @@ def installed() -> bool:
         return False
     try:
         importlib.import_module("numba")
-    except Exception as error:
+    except (ImportError, OSError) as error:  # of its own, and of a library that it loads
         warnings.warn(
             f"numba cannot be imported, so CPU kernels are those of XLA: {error!r}. "
             "pip install --upgrade numba, or uninstall it.",

@@ -7,7 +7,7 @@ import numpy as np
 from .. import _jit_matrix as matrix
 from .._family import Kernels
 from .._jit_bands import checked, widths
-from ._call import call, call_in_place, index
+from ._call import call, call_in_place
 from ._kinds import GATHER, NORMAL, ONE, OUTER, SCATTER, UNIFORM
 
 LAWS = {None: ONE, matrix.UNIFORM: UNIFORM, matrix.NORMAL: NORMAL}
@@ -34,7 +34,7 @@ def visit_rows(kind, layout, shape, s, w, x, seed, degree):
         jax.ShapeDtypeStruct((SLICE,), x.dtype),  # for weights
     ]
     static = kind, str(x.dtype), str(s.dtype), law, narrow
-    degree = index("degree", checked(layout, degree), degree.size)
+    degree = checked(layout, degree).astype(jnp.int32)
     operands = sizes, w, np.array(domains, np.uint16), seed, degree
     if kind == SCATTER:
         return call_in_place(jit_rows, static, rooms, x, s, *operands)
