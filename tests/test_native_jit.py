@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import sparse
 
 import purebrain as pb
 from purebrain import ops
@@ -72,6 +73,43 @@ def test_products_with_the_dense_matrix(law, dtype, size):
         want = np.asarray(floats if s is floats else floats > 0, float) @ matrix
         assert_close(op.mm(s), want.astype(dtype), dtype)
     assert_close(op.mm_t(x), (np.asarray(x, float) @ matrix.T).astype(dtype), dtype)
+
+
+@each_law
+@each_dtype
+@pytest.mark.parametrize("own_weights", [False, True])
+def test_sums_of_whole_bands(law, dtype, own_weights):
+    # Examples of no event, few and more than a byte counts; the targets' values to add to.
+    op = pb.cast(LAWS[law](0.01, 700, 140_000), dtype)
+    pre, post, weight = op.as_coo()
+    share = np.array([0.0, 0.05, 1.0])[:, None]
+    s, y = values(dtype, 3, 700, share), values(dtype, 3, 140_000)
+    factor = jnp.array([1, 2, 3] if own_weights else [1, 1, 1], dtype)
+
+    def product(factor, s, y):
+        moved = eqx.tree_at(lambda op: op.weight, op, op.weight * factor)
+        return moved.mv_add(y, s)
+
+    axes = (0, 0, 0) if own_weights else (None, 0, 0)
+    matrix = sparse.csr_array(
+        (np.broadcast_to(weight, pre.shape).astype(float), (pre, post)), op.shape
+    )
+    for given in (s, ops.pack(s != 0)):
+        wide = np.asarray(s if given is s else s != 0, float) * np.asarray(factor)[:, None]
+        got = jax.vmap(product, axes)(factor if own_weights else factor[0], given, y)
+        assert_close(got, (wide @ matrix + np.asarray(y)).astype(dtype), dtype)
+    x = values(dtype, 1, 140_000)[0]  # one example: rows are summed whole
+    assert_close(op.mv_t(x), (matrix @ np.asarray(x, float)).astype(dtype), dtype)
+
+
+@each_dtype
+def test_an_infinite_weight_reaches_its_targets_alone(dtype):
+    op = pb.cast(LAWS["homogeneous"](0.01, 200, 140_000), dtype)
+    op = eqx.tree_at(lambda op: op.weight, op, jnp.asarray(jnp.inf, dtype))  # as of a lost training
+    got = op.mv(ops.pack(jnp.ones(200, bool)))
+    reached = np.zeros(140_000, bool)
+    reached[op.as_coo()[1]] = True
+    np.testing.assert_array_equal(got, np.where(reached, np.inf, 0))
 
 
 @each_law

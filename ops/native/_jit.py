@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _jit_matrix as matrix
 from .._family import Kernels
-from .._jit_bands import checked, widths
+from .._jit_bands import BAND, checked, widths
 from ._call import call, call_in_place
 from ._kinds import GATHER, NORMAL, ONE, OUTER, SCATTER, UNIFORM
 
@@ -28,12 +28,15 @@ def visit_rows(kind, layout, shape, s, w, x, seed, degree):
     domains = [matrix.halves(n) for n in widths(layout.n_post, form.bands)]
     narrow = all(blocks << bits <= 1 << 16 for bits, blocks in domains)
     sizes = np.array([batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo], np.int32)
+    counted = law == ONE and s.dtype == jnp.uint32  # events of one weight
+    sums = jnp.uint8 if counted else x.dtype
     rooms = [
         jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
         jax.ShapeDtypeStruct((SLICE,), jnp.uint16 if narrow else jnp.uint32),  # for columns
         jax.ShapeDtypeStruct((SLICE,), x.dtype),  # for weights
+        jax.ShapeDtypeStruct((BAND if kind == SCATTER and form.bands > 1 else 0,), sums),
     ]
-    static = kind, str(x.dtype), str(s.dtype), law, narrow
+    static = kind, str(x.dtype), str(s.dtype), law, narrow, form.bands > 1
     degree = checked(layout, degree).astype(jnp.int32)
     operands = sizes, w, np.array(domains, np.uint16), seed, degree
     if kind == SCATTER:

@@ -11,9 +11,9 @@ from numba.extending import intrinsic
 from ..._jit_matrix import GOLDEN, KEYS, ROUNDS, WORD_ROUNDS
 
 LANES = 128  # columns made at once: four of the widest vectors, whose rounds overlap
+WORD_LANES = 64  # of words: a core sees past the use of so few, to the arithmetic of the next
 SHORT, LONG = ir.IntType(16), ir.IntType(32)
 SHORTS, LONGS = ir.VectorType(SHORT, LANES), ir.VectorType(LONG, LANES)
-COUNT = ir.Constant(SHORTS, list(range(LANES)))
 WORDS = types.UniTuple(types.uint32, KEYS)
 u32 = np.uint32
 
@@ -44,31 +44,39 @@ def row_keys(seed, i):
 def _all_of(builder, x, kind=SHORTS):
     """A vector of one number."""
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), x, LONG(0))
-    return builder.shuffle_vector(one, one, ir.Constant(LONGS, [0] * LANES))
+    return builder.shuffle_vector(
+        one, one, ir.Constant(ir.VectorType(LONG, kind.count), [0] * kind.count)
+    )
 
 
-def _short(builder, x):
-    return _all_of(builder, builder.trunc(x, SHORT))
+def _short(builder, x, kind=SHORTS):
+    return _all_of(builder, builder.trunc(x, SHORT), kind)
+
+
+def _count(builder, first, kind=SHORTS):
+    """first, first + 1, ..."""
+    return builder.add(_short(builder, first, kind), ir.Constant(kind, list(range(kind.count))))
 
 
 def _hashed(builder, x, key):
-    product = builder.mul(x, _short(builder, builder.or_(key, LONG(1))))
-    return builder.add(product, _short(builder, builder.lshr(key, LONG(16))))
+    product = builder.mul(x, _short(builder, builder.or_(key, LONG(1)), x.type))
+    return builder.add(product, _short(builder, builder.lshr(key, LONG(16)), x.type))
 
 
 @intrinsic
-def _put_words(typing, out, keys, first):
-    """Puts the columns of synapses first to first + LANES - 1, of the 2^16 of a word, at the
+def put_words(typing, out, keys, first):
+    """Puts the columns of synapses first to first + WORD_LANES - 1, of the 2^16 of a word, at the
     address `out`, as `_jit_matrix.target` does."""
+    words = ir.VectorType(SHORT, WORD_LANES)
 
     def code(context, builder, signature, args):
         out, keys, first = args
-        x = builder.add(_short(builder, first), COUNT)
+        x = _count(builder, first, words)
         for q in range(WORD_ROUNDS):
             x = _hashed(builder, x, builder.extract_value(keys, q))
-            shift = ir.Constant(SHORTS, [7 if q % 2 else 9] * LANES)
+            shift = ir.Constant(words, [7 if q % 2 else 9] * WORD_LANES)
             x = builder.xor(x, builder.lshr(x, shift))
-        builder.store(x, builder.inttoptr(out, SHORTS.as_pointer()), align=2)
+        builder.store(x, builder.inttoptr(out, words.as_pointer()), align=2)
         return context.get_dummy_value()
 
     return types.void(types.int64, WORDS, types.uint32), code
@@ -82,7 +90,7 @@ def _low_and_high(builder, keys, first, bits, blocks):
     # Read at each turn: only of a number of 16 bits, seen to be one, LLVM takes the upper half of a
     # product in one operation.
     size = _all_of(builder, builder.load(builder.inttoptr(blocks, SHORT.as_pointer())))
-    k = builder.add(_short(builder, builder.and_(first, mask)), COUNT)
+    k = _count(builder, builder.and_(first, mask))
     low = builder.and_(k, _short(builder, mask))
     high = _short(builder, builder.lshr(first, bits))
     high = builder.add(high, builder.lshr(k, _short(builder, bits)))
@@ -140,8 +148,8 @@ def put_wide(out, keys, first, n, bits, blocks):
 def put_narrow(out, keys, first, n, bits, blocks, words):
     """The same as words of 16 bits, which the columns are if `words`."""
     if words:
-        for j in range(0, n, LANES):
-            _put_words(out + 2 * j, keys, u32(first + j))
+        for j in range(0, n, WORD_LANES):
+            put_words(out + 2 * j, keys, u32(first + j))
     else:
         for j in range(0, n, LANES):
             _put_narrow(out + 2 * j, keys, u32(first + j), u32(bits), blocks)

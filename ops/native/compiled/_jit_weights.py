@@ -22,7 +22,7 @@ def popcount(typing, x):
     return types.int32(types.uint32), code
 
 
-@njit(error_model="numpy", fastmath={"contract"})  # see `combine`
+@njit(error_model="numpy", fastmath={"contract"}, forceinline=True)  # see `combine`
 def put_weights(out, law, keys, first, n, coefficients):
     """Puts the weights of synapses first to first + n - 1, `_jit_matrix.combine` of their draws."""
     a, high, low = coefficients[0], coefficients[1], coefficients[2]
