@@ -53,7 +53,7 @@ class JIT(AbstractOperator):
 
     Made by `jit_homogeneous`, `jit_uniform` and `jit_normal`. `weight` holds the parameters of the
     weights, which have derivatives: one number, (low, high), or (mean, sd). Memory is 4 bytes a
-    pre-synaptic neuron, however many synapses; with more than 131,072 columns (to 2^24) and 256
+    pre-synaptic neuron, however many synapses; with more than 65,536 columns (to 2^24) and 256
     synapses or more in 65,536 of them, 4 for each of these bands: `degree` is then a row a band.
     """
 

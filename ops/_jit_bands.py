@@ -29,7 +29,7 @@ class Band(NamedTuple):
 
 def number_of_bands(n_post: int, p: float) -> int:
     """How many bands a matrix has."""
-    banded = 2 * BAND < n_post <= MOST * BAND and p * BAND >= SYNAPSES
+    banded = BAND < n_post <= MOST * BAND and p * BAND >= SYNAPSES
     return -(-n_post // BAND) if banded else 1
 
 

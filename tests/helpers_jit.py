@@ -64,7 +64,7 @@ def degrees(words, p, n_post):
 
 def bands(p, n_post):
     """(first column, number of columns) of each band."""
-    if n_post <= 2**17 or p * 2**16 < 2**8:
+    if n_post <= 2**16 or p * 2**16 < 2**8:
         return [(0, n_post)]
     return [(lo, min(2**16, n_post - lo)) for lo in range(0, n_post, 2**16)]
 

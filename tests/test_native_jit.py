@@ -78,12 +78,13 @@ def test_products_with_the_dense_matrix(law, dtype, size):
 @each_law
 @each_dtype
 @pytest.mark.parametrize("own_weights", [False, True])
-def test_sums_of_whole_bands(law, dtype, own_weights):
+@pytest.mark.parametrize(("p", "n_post"), [(0.01, 140_000), (1.0, 900)])
+def test_sums_of_many_rows(law, dtype, own_weights, p, n_post):
     # Examples of no event, few and more than a byte counts; the targets' values to add to.
-    op = pb.cast(LAWS[law](0.01, 700, 140_000), dtype)
+    op = pb.cast(LAWS[law](p, 700, n_post), dtype)
     pre, post, weight = op.as_coo()
     share = np.array([0.0, 0.05, 1.0])[:, None]
-    s, y = values(dtype, 3, 700, share), values(dtype, 3, 140_000)
+    s, y = values(dtype, 3, 700, share), values(dtype, 3, n_post)
     factor = jnp.array([1, 2, 3] if own_weights else [1, 1, 1], dtype)
 
     def product(factor, s, y):
@@ -97,9 +98,11 @@ def test_sums_of_whole_bands(law, dtype, own_weights):
     for given in (s, ops.pack(s != 0)):
         wide = np.asarray(s if given is s else s != 0, float) * np.asarray(factor)[:, None]
         got = jax.vmap(product, axes)(factor if own_weights else factor[0], given, y)
-        assert_close(got, (wide @ matrix + np.asarray(y)).astype(dtype), dtype)
-    x = values(dtype, 1, 140_000)[0]  # one example: rows are summed whole
-    assert_close(op.mv_t(x), (matrix @ np.asarray(x, float)).astype(dtype), dtype)
+        atol = 4 * CLOSE[dtype] * (abs(wide) @ abs(matrix)).max()  # of what is added up
+        np.testing.assert_allclose(got, wide @ matrix + np.asarray(y), rtol=0, atol=atol)
+    x = np.asarray(values(dtype, 1, n_post)[0], float)  # one example: rows are summed whole
+    atol = 4 * CLOSE[dtype] * (abs(matrix) @ abs(x)).max()
+    np.testing.assert_allclose(op.mv_t(jnp.asarray(x, dtype)), matrix @ x, rtol=0, atol=atol)
 
 
 @each_dtype

@@ -26,17 +26,18 @@ def visit_rows(kind, layout, shape, s, w, x, seed, degree):
 
     w = w[:, None] if law == ONE else jnp.stack(matrix.coefficients(layout, w), -1)
     domains = [matrix.halves(n) for n in widths(layout.n_post, form.bands)]
-    narrow = all(blocks << bits <= 1 << 16 for bits, blocks in domains)
+    narrow = all(blocks << bits <= BAND for bits, blocks in domains)
     sizes = np.array([batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo], np.int32)
-    counted = law == ONE and s.dtype == jnp.uint32  # events of one weight
-    sums = jnp.uint8 if counted else x.dtype
+    ahead = narrow and (kind == SCATTER or (kind == GATHER and batch == 1))
+    counted = kind == SCATTER and law == ONE and s.dtype == jnp.uint32
+    sums = jnp.uint8 if counted else x.dtype  # numbers of synapses, or sums
     rooms = [
         jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
         jax.ShapeDtypeStruct((SLICE,), jnp.uint16 if narrow else jnp.uint32),  # for columns
         jax.ShapeDtypeStruct((SLICE,), x.dtype),  # for weights
-        jax.ShapeDtypeStruct((BAND if kind == SCATTER and form.bands > 1 else 0,), sums),
+        jax.ShapeDtypeStruct((BAND if ahead else 0,), sums),
     ]
-    static = kind, str(x.dtype), str(s.dtype), law, narrow, form.bands > 1
+    static = kind, str(x.dtype), str(s.dtype), law, narrow, ahead
     degree = checked(layout, degree).astype(jnp.int32)
     operands = sizes, w, np.array(domains, np.uint16), seed, degree
     if kind == SCATTER:

@@ -76,7 +76,7 @@ int main(int argc, char **argv)
     if (argc != 4)
         return fprintf(stderr, "usage: %s N SYNAPSES_OF_A_ROW ROWS\n", argv[0]), 2;
     uint32_t n = atoi(argv[1]), degree = atoi(argv[2]), rows = atoi(argv[3]);
-    int banded = n > 2 * BAND && (uint64_t)degree * BAND >= 256 * (uint64_t)n;
+    int banded = n > BAND && (uint64_t)degree * BAND >= 256 * (uint64_t)n;
     float *y = calloc(n, sizeof *y), sum = 0;
     uint32_t *ids = malloc((size_t)rows * degree * sizeof *ids), *id = ids, slice[SLICE];
 

@@ -21,10 +21,8 @@ from ._frame import (
     size,
 )
 from ._jit_columns import put_narrow, put_wide, row_keys
+from ._jit_narrow import add_band, sum_band
 from ._jit_weights import put_weights
-from ._jit_words import add_band, sum_band
-
-FEW = 128  # events: of fewer, sums of whole bands take longer than what they save
 
 
 @njit(error_model="numpy")
@@ -59,13 +57,14 @@ def add_row(y, columns, weights, n, value, one, each):
             y[columns[j]] += value * weights[j] if each else one
 
 
-def jit_rows(kind, number, event, law, narrow, banded, stamp, keep):
+def jit_rows(kind, number, event, law, narrow, ahead, stamp, keep):
     """`native._jit.visit_rows`, compiled for one kind of it, a law, whether columns are words of 16
-    bits and lie in bands, and types of numbers and events."""
+    bits and are made ahead, and types of numbers and events."""
     number, event = np.dtype(number).type, np.dtype(event).type
     packed, each = event is np.uint32, law != ONE
     word = np.dtype(f"uint{8 * np.dtype(event).itemsize}").type
     column = np.uint16 if narrow else np.uint32
+    counted = kind == SCATTER and packed and not each
 
     @cfunc(FUNCTION, cache=keep, error_model="numpy")
     def function(address):
@@ -78,7 +77,7 @@ def jit_rows(kind, number, event, law, narrow, banded, stamp, keep):
         columns = carray(data(frame, RESULTS, 2), room, column)
         columns_at = address_of(data(frame, RESULTS, 2))
         weights = carray(data(frame, RESULTS, 3), room, number)
-        sums = array(frame, RESULTS, 4, np.uint8 if packed and law == ONE else number)
+        sums = array(frame, RESULTS, 4, np.uint8 if counted else number)
         x = array(frame, OPERANDS, 0, number)
         s = array(frame, OPERANDS, 1, event)
         sizes = carray(data(frame, OPERANDS, 2), 5, np.int32)
@@ -91,7 +90,6 @@ def jit_rows(kind, number, event, law, narrow, banded, stamp, keep):
         if not in_place(frame):
             for k in range(out.size):
                 out[k] = x[k] if kind == SCATTER else 0
-        sums[:] = 0
         batch, n_pre, n_post = np.int64(sizes[0]), np.int64(sizes[2]), np.int64(sizes[3])
         n_out, n_events, n_weights = out.size // batch, s.size // batch, w.size // sizes[1]
         n_bands = domains.size // 2
@@ -104,20 +102,20 @@ def jit_rows(kind, number, event, law, narrow, banded, stamp, keep):
                 n = list_values(found, events.view(word))
             for band in range(n_bands):
                 lo = band * BAND
-                width = min(n_post - lo, BAND) if banded else n_post
+                width = min(n_post - lo, BAND) if n_bands > 1 else n_post
                 bits, blocks = domains[2 * band], domains_at + 4 * band + 2
-                words = np.uint32(domains[2 * band + 1]) << bits == 1 << 16
+                domain = bits, blocks, np.int64(domains[2 * band + 1]) << np.int64(bits)
                 band_seed = np.uint32(seed + np.uint32(band * GOLDEN))
-                if banded and width == BAND:
+                if ahead:
                     ours, mine = b * n_weights if sizes[1] > 1 else 0, b * n_out + lo
-                    rows = band_seed, degree[band * n_pre :], law, w[ours : ours + n_weights]
-                    if kind == GATHER and batch == 1:
-                        sum_band(out, x[lo : lo + width], *rows, columns, weights)
-                        continue
-                    if kind == SCATTER and n > FEW:
-                        y, which = out[mine : mine + width], found[:n]
-                        add_band(y, which, events, packed, *rows, columns, weights, sums)
-                        continue
+                    degrees, own = degree[band * n_pre :], w[ours:]
+                    rows = band_seed, degrees, domain, law, own, (columns, weights)
+                    if kind == GATHER:
+                        sum_band(out, x[lo : lo + width], sums, *rows)
+                    else:
+                        y = out[mine : mine + width]
+                        add_band(y, sums, found[:n], events, packed, *rows)
+                    continue
                 for e in range(n):
                     i = e if kind == GATHER else np.int64(found[e])
                     keys = row_keys(band_seed, np.uint32(i))
@@ -128,9 +126,9 @@ def jit_rows(kind, number, event, law, narrow, banded, stamp, keep):
                     for first in range(0, synapses, room):
                         m = min(synapses - first, room)
                         if narrow:
-                            put_narrow(columns_at, keys, first, m, bits, blocks, words)
+                            put_narrow(columns_at, keys, first, m, domain)
                         else:
-                            put_wide(columns_at, keys, first, m, bits, blocks)
+                            put_wide(columns_at, keys, first, m, domain)
                         for at in range(b, batch if kind == GATHER else b + 1):
                             ours = at * n_weights if sizes[1] > 1 else 0
                             if each and (at == b or sizes[1] > 1):

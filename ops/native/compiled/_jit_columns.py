@@ -8,12 +8,12 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from ..._jit_bands import BAND
 from ..._jit_matrix import GOLDEN, KEYS, ROUNDS, WORD_ROUNDS
 
 LANES = 128  # columns made at once: four of the widest vectors, whose rounds overlap
-WORD_LANES = 64  # of words: a core sees past the use of so few, to the arithmetic of the next
+AHEAD = 64  # made ahead: a core sees past the use of so few, to the arithmetic of the next
 SHORT, LONG = ir.IntType(16), ir.IntType(32)
-SHORTS, LONGS = ir.VectorType(SHORT, LANES), ir.VectorType(LONG, LANES)
 WORDS = types.UniTuple(types.uint32, KEYS)
 u32 = np.uint32
 
@@ -41,40 +41,38 @@ def row_keys(seed, i):
     return (*first, key(8), key(9), key(10), key(11))
 
 
-def _all_of(builder, x, kind=SHORTS):
-    """A vector of one number."""
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), x, LONG(0))
-    return builder.shuffle_vector(
-        one, one, ir.Constant(ir.VectorType(LONG, kind.count), [0] * kind.count)
-    )
+def _all_of(builder, x, lanes, kind=SHORT):
+    """A vector of one number, truncated to `kind`."""
+    x = builder.trunc(x, kind) if x.type.width > kind.width else x
+    one = builder.insert_element(ir.Constant(ir.VectorType(kind, lanes), ir.Undefined), x, LONG(0))
+    first = ir.Constant(ir.VectorType(LONG, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, one, first)
 
 
-def _short(builder, x, kind=SHORTS):
-    return _all_of(builder, builder.trunc(x, SHORT), kind)
-
-
-def _count(builder, first, kind=SHORTS):
+def _from(builder, first, lanes):
     """first, first + 1, ..."""
-    return builder.add(_short(builder, first, kind), ir.Constant(kind, list(range(kind.count))))
+    count = ir.Constant(ir.VectorType(SHORT, lanes), list(range(lanes)))
+    return builder.add(_all_of(builder, first, lanes), count)
 
 
 def _hashed(builder, x, key):
-    product = builder.mul(x, _short(builder, builder.or_(key, LONG(1)), x.type))
-    return builder.add(product, _short(builder, builder.lshr(key, LONG(16)), x.type))
+    lanes = x.type.count
+    product = builder.mul(x, _all_of(builder, builder.or_(key, LONG(1)), lanes))
+    return builder.add(product, _all_of(builder, builder.lshr(key, LONG(16)), lanes))
 
 
 @intrinsic
 def put_words(typing, out, keys, first):
-    """Puts the columns of synapses first to first + WORD_LANES - 1, of the 2^16 of a word, at the
+    """Puts the columns of synapses first to first + AHEAD - 1, of the 2^16 of a word, at the
     address `out`, as `_jit_matrix.target` does."""
-    words = ir.VectorType(SHORT, WORD_LANES)
+    words = ir.VectorType(SHORT, AHEAD)
 
     def code(context, builder, signature, args):
         out, keys, first = args
-        x = _count(builder, first, words)
+        x = _from(builder, first, AHEAD)
         for q in range(WORD_ROUNDS):
             x = _hashed(builder, x, builder.extract_value(keys, q))
-            shift = ir.Constant(words, [7 if q % 2 else 9] * WORD_LANES)
+            shift = ir.Constant(words, [7 if q % 2 else 9] * AHEAD)
             x = builder.xor(x, builder.lshr(x, shift))
         builder.store(x, builder.inttoptr(out, words.as_pointer()), align=2)
         return context.get_dummy_value()
@@ -82,73 +80,73 @@ def put_words(typing, out, keys, first):
     return types.void(types.int64, WORDS, types.uint32), code
 
 
-def _low_and_high(builder, keys, first, bits, blocks):
+def _low_and_high(builder, lanes, keys, first, bits, blocks):
     mask = builder.sub(builder.shl(LONG(1), bits), LONG(1))
     # Shifted by 16 - bits; of no bits, what is left is masked in the end.
     some = builder.icmp_unsigned("!=", bits, LONG(0))
-    rest = _short(builder, builder.select(some, builder.sub(LONG(16), bits), LONG(15)))
+    rest = _all_of(builder, builder.select(some, builder.sub(LONG(16), bits), LONG(15)), lanes)
     # Read at each turn: only of a number of 16 bits, seen to be one, LLVM takes the upper half of a
     # product in one operation.
-    size = _all_of(builder, builder.load(builder.inttoptr(blocks, SHORT.as_pointer())))
-    k = _count(builder, builder.and_(first, mask))
-    low = builder.and_(k, _short(builder, mask))
-    high = _short(builder, builder.lshr(first, bits))
-    high = builder.add(high, builder.lshr(k, _short(builder, bits)))
+    size = builder.load(builder.inttoptr(blocks, SHORT.as_pointer()))
+    size = _all_of(builder, size, lanes)
+    shorts, longs = size.type, ir.VectorType(LONG, lanes)
+    k = _from(builder, builder.and_(first, mask), lanes)
+    low = builder.and_(k, _all_of(builder, mask, lanes))
+    high = _all_of(builder, builder.lshr(first, bits), lanes)
+    high = builder.add(high, builder.lshr(k, _all_of(builder, bits, lanes)))
     for q in range(ROUNDS):
         hashed = _hashed(builder, low if q % 2 else high, builder.extract_value(keys, q))
         if q % 2:
-            step = builder.mul(builder.zext(hashed, LONGS), builder.zext(size, LONGS))
-            step = builder.lshr(step, ir.Constant(LONGS, [16] * LANES))
-            high = builder.add(high, builder.trunc(step, SHORTS))
+            step = builder.mul(builder.zext(hashed, longs), builder.zext(size, longs))
+            step = builder.lshr(step, ir.Constant(longs, [16] * lanes))
+            high = builder.add(high, builder.trunc(step, shorts))
             less = builder.sub(high, size)
             high = builder.select(builder.icmp_unsigned("<", high, less), high, less)
         else:
             low = builder.xor(low, builder.lshr(hashed, rest))
-    return builder.and_(low, _short(builder, mask)), high
+    return builder.and_(low, _all_of(builder, mask, lanes)), high
 
 
-ARGS = types.int64, WORDS, types.uint32, types.uint32, types.int64
+def _put(lanes, kind):
+    """Puts so many columns of any number of columns, as words of `kind`; `blocks` is an address
+    too."""
+
+    @intrinsic
+    def put(typing, out, keys, first, bits, blocks):
+        def code(context, builder, signature, args):
+            words = ir.VectorType(kind, lanes)
+            halves = _low_and_high(builder, lanes, *args[1:])
+            low, high = halves if kind is SHORT else (builder.zext(x, words) for x in halves)
+            bits = _all_of(builder, args[3], lanes, kind)
+            column = builder.or_(builder.shl(high, bits), low)
+            place = builder.inttoptr(args[0], words.as_pointer())
+            builder.store(column, place, align=kind.width // 8)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, WORDS, types.uint32, types.uint32, types.int64), code
+
+    return put
 
 
-@intrinsic
-def _put_narrow(typing, out, keys, first, bits, blocks):
-    """The same of any columns that words of 16 bits can tell; `blocks` is an address too."""
-
-    def code(context, builder, signature, args):
-        low, high = _low_and_high(builder, *args[1:])
-        column = builder.or_(builder.shl(high, _short(builder, args[3])), low)
-        builder.store(column, builder.inttoptr(args[0], SHORTS.as_pointer()), align=2)
-        return context.get_dummy_value()
-
-    return types.void(*ARGS), code
-
-
-@intrinsic
-def _put_wide(typing, out, keys, first, bits, blocks):
-    """The same as words of 32 bits."""
-
-    def code(context, builder, signature, args):
-        low, high = (builder.zext(x, LONGS) for x in _low_and_high(builder, *args[1:]))
-        column = builder.or_(builder.shl(high, _all_of(builder, args[3], LONGS)), low)
-        builder.store(column, builder.inttoptr(args[0], LONGS.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return types.void(*ARGS), code
+put_halves, _put_narrow, _put_wide = _put(AHEAD, SHORT), _put(LANES, SHORT), _put(LANES, LONG)
 
 
 @njit(error_model="numpy")
-def put_wide(out, keys, first, n, bits, blocks):
+def put_wide(out, keys, first, n, domain):
     """Puts the columns of synapses first to first + n - 1, as words of 32 bits, at the address
-    `out`, which has room for a multiple of `LANES`."""
+    `out`, which has room for a multiple of `LANES`. The domain is its bits, where the number of its
+    blocks is, and its size."""
+    bits, blocks, _ = domain
     for j in range(0, n, LANES):
         _put_wide(out + 4 * j, keys, u32(first + j), u32(bits), blocks)
 
 
 @njit(error_model="numpy")
-def put_narrow(out, keys, first, n, bits, blocks, words):
-    """The same as words of 16 bits, which the columns are if `words`."""
-    if words:
-        for j in range(0, n, WORD_LANES):
+def put_narrow(out, keys, first, n, domain):
+    """The same as words of 16 bits."""
+    bits, blocks, size = domain
+    if size == BAND:
+        for j in range(0, n, AHEAD):
             put_words(out + 2 * j, keys, u32(first + j))
     else:
         for j in range(0, n, LANES):
