@@ -19,12 +19,12 @@ u32, u64 = np.uint32, np.uint64
 
 
 @njit(error_model="numpy", forceinline=True)
-def put(columns, weights, keys, first, domain, law, w):
+def put(columns, weights, keys, first, words, domain, law, w):
     """Puts a vector of columns and, of a law, weights from synapse `first` on in their half of the
     room for two."""
-    bits, blocks, size = domain
+    bits, blocks, _ = domain
     place = first % (2 * AHEAD)
-    if size == BAND:
+    if words:
         put_words(columns.ctypes.data + 2 * place, keys, u32(first))
     else:
         put_halves(columns.ctypes.data + 2 * place, keys, u32(first), u32(bits), blocks)
@@ -33,28 +33,31 @@ def put(columns, weights, keys, first, domain, law, w):
 
 
 @njit(error_model="numpy", forceinline=True)
-def add_row(y, every, keys, n, domain, law, w, columns, weights, value, one):
+def add_row(y, every, words, keys, n, domain, law, w, columns, weights, value, one):
     """Adds value times the weights of a law, else `one`, to y at the n columns of a row: at every
     one, or those that are there."""
     for first in range(-AHEAD, n, AHEAD):
         if first + AHEAD < n:
-            put(columns, weights, keys, first + AHEAD, domain, law, w)
+            put(columns, weights, keys, first + AHEAD, words, domain, law, w)
         if first < 0:
             continue
         here = u64(first % (2 * AHEAD))
         end = here + u64(min(n - first, AHEAD))
+        if not every:
+            for j in range(here, end):
+                if columns[j] < y.size:
+                    y[columns[j]] += one if law == ONE else value * weights[j]
+            continue
         whole = end - end % u64(4)
         for start in range(here, whole, u64(4)):
             for j in range(start, start + u64(4)):
-                if every or columns[j] < y.size:
-                    y[columns[j]] += one if law == ONE else value * weights[j]
-        for j in range(whole, end):
-            if every or columns[j] < y.size:
                 y[columns[j]] += one if law == ONE else value * weights[j]
+        for j in range(whole, end):
+            y[columns[j]] += one if law == ONE else value * weights[j]
 
 
 @njit(error_model="numpy", forceinline=True)
-def row_sum(x, keys, n, domain, law, w, columns, weights):
+def row_sum(x, words, keys, n, domain, law, w, columns, weights):
     """The sum of the values at the n columns of a row, times the weights of a law.
 
     In four parts, which are added at once.
@@ -63,7 +66,7 @@ def row_sum(x, keys, n, domain, law, w, columns, weights):
     a = b = c = d = x.dtype.type(0)
     for first in range(-AHEAD, n, AHEAD):
         if first + AHEAD < n:
-            put(columns, weights, keys, first + AHEAD, domain, law, w)
+            put(columns, weights, keys, first + AHEAD, words, domain, law, w)
         if first < 0:
             continue
         here = u64(first % (2 * AHEAD))
@@ -91,7 +94,11 @@ def add_rows(y, every, counted, found, events, packed, seed, degree, domain, law
         value = number(1) if packed else number(events[i])
         one = y.dtype.type(value if counted else value * w[0])
         keys = row_keys(seed, u32(i))
-        add_row(y, every, keys, degree[i], domain, law, w, *room, value, one)
+        row = keys, degree[i], domain, law, w
+        if domain[2] == BAND:
+            add_row(y, every, True, *row, *room, value, one)
+        else:
+            add_row(y, every, False, *row, *room, value, one)
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -108,14 +115,14 @@ def add_band(y, sums, found, events, packed, seed, degree, domain, law, w, room)
         add_rows(y, False, False, found, *rows)
         return
     number, counted = y.dtype.type, packed and law == ONE
-    most = MOST if counted else n
+    most, factor = (MOST, w[0]) if counted else (n, number(1))
     for e in range(0, n, most):
         for k in range(size):
             sums[k] = 0
         add_rows(sums, True, counted, found[e : e + most], *rows)
         for k in range(y.size):
             if sums[k] != 0:
-                y[k] += w[0] * number(sums[k]) if counted else number(sums[k])
+                y[k] += factor * number(sums[k])
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -124,5 +131,9 @@ def sum_band(out, x, sums, seed, degree, domain, law, w, room):
     for k in range(domain[2]):
         sums[k] = x[k] if k < x.size else 0  # at columns that are not there
     for i in range(out.size):
-        total = row_sum(sums, row_keys(seed, u32(i)), degree[i], domain, law, w, *room)
+        row = row_keys(seed, u32(i)), degree[i], domain, law, w
+        if domain[2] == BAND:
+            total = row_sum(sums, True, *row, *room)
+        else:
+            total = row_sum(sums, False, *row, *room)
         out[i] += total if law != ONE else w[0] * total
