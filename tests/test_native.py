@@ -219,7 +219,7 @@ USE = """
 import sys, warnings, jax.numpy as jnp, numpy as np
 from purebrain import ops
 csr = ops.CSR(0.5, np.array([0, 1]), np.array([0]), 1)
-random = [ops.jit_homogeneous(0.5, 0.01, 1, n, seed=1) for n in (2**16, 2**16 + 1)]
+random = [ops.jit_homogeneous(0.5, 0.001, 1, n, seed=1) for n in (2**16, 2**16 + 1)]
 delayed = ops.DelayedCSR(csr, np.array([0.2]))
 assert csr.mv(jnp.ones(1)) == 0.5 and csr.mv_t(jnp.ones(1)) == 0.5
 assert [int(2 * op.mv(jnp.ones(1)).sum()) > 0 for op in random] == [True, True]
