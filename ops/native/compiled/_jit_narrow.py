@@ -19,17 +19,23 @@ u32, u64 = np.uint32, np.uint64
 
 
 @njit(error_model="numpy", forceinline=True)
-def put(columns, weights, keys, first, words, domain, law, w):
-    """Puts a vector of columns and, of a law, weights from synapse `first` on in their half of the
-    room for two."""
+def look_ahead(columns, weights, first, words, keys, n, domain, law, w):
+    """Puts the vector of columns and, of a law, weights that comes after synapse `first`'s, if any,
+    in its half of the room for two. Where those of `first` begin and end: nowhere before a row."""
     bits, blocks, _ = domain
-    place = first % (2 * AHEAD)
-    if words:
-        put_words(columns.ctypes.data + 2 * place, keys, u32(first))
-    else:
-        put_halves(columns.ctypes.data + 2 * place, keys, u32(first), u32(bits), blocks)
-    if law != ONE:
-        put_weights(weights[place : place + AHEAD], law, keys, first, AHEAD, w)
+    then = first + AHEAD
+    if then < n:
+        place = then % (2 * AHEAD)
+        if words:
+            put_words(columns.ctypes.data + 2 * place, keys, u32(then))
+        else:
+            put_halves(columns.ctypes.data + 2 * place, keys, u32(then), u32(bits), blocks)
+        if law != ONE:
+            put_weights(weights[place : place + AHEAD], law, keys, then, AHEAD, w)
+    if first < 0:
+        return u64(0), u64(0)
+    here = u64(first % (2 * AHEAD))
+    return here, here + u64(min(n - first, AHEAD))
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -37,12 +43,7 @@ def add_row(y, every, words, keys, n, domain, law, w, columns, weights, value, o
     """Adds value times the weights of a law, else `one`, to y at the n columns of a row: at every
     one, or those that are there."""
     for first in range(-AHEAD, n, AHEAD):
-        if first + AHEAD < n:
-            put(columns, weights, keys, first + AHEAD, words, domain, law, w)
-        if first < 0:
-            continue
-        here = u64(first % (2 * AHEAD))
-        end = here + u64(min(n - first, AHEAD))
+        here, end = look_ahead(columns, weights, first, words, keys, n, domain, law, w)
         if not every:
             for j in range(here, end):
                 if columns[j] < y.size:
@@ -65,12 +66,7 @@ def row_sum(x, words, keys, n, domain, law, w, columns, weights):
     each = law != ONE
     a = b = c = d = x.dtype.type(0)
     for first in range(-AHEAD, n, AHEAD):
-        if first + AHEAD < n:
-            put(columns, weights, keys, first + AHEAD, words, domain, law, w)
-        if first < 0:
-            continue
-        here = u64(first % (2 * AHEAD))
-        end = here + u64(min(n - first, AHEAD))
+        here, end = look_ahead(columns, weights, first, words, keys, n, domain, law, w)
         whole = end - end % u64(4)
         for j in range(here, whole, u64(4)):
             k, p, q = j + u64(1), j + u64(2), j + u64(3)
