@@ -20,7 +20,7 @@ from ._check import (
     scatter,
 )
 from ._family import Layout, family
-from ._jit_bands import as_band, banded, number_of_bands, seed_of, widths
+from ._jit_bands import as_band, band_width, banded, seed_of, widths
 from ._jit_matrix import (
     MAX_POST,
     NORMAL,
@@ -53,8 +53,9 @@ class JIT(AbstractOperator):
 
     Made by `jit_homogeneous`, `jit_uniform` and `jit_normal`. `weight` holds the parameters of the
     weights, which have derivatives: one number, (low, high), or (mean, sd). Memory is 4 bytes a
-    pre-synaptic neuron, however many synapses; with more than 65,536 columns (to 2^24) and 256
-    synapses or more in 65,536 of them, 4 for each of these bands: `degree` is then a row a band.
+    pre-synaptic neuron, however many synapses; with more than 2^14 columns, 4 for each band of
+    them: of 2^14, 2^15 or 2^16 columns, if rows have 256 synapses or more in so many. `degree` is
+    then a row a band.
     """
 
     weight: Float[Array, ""] | Float[Array, "2"]
@@ -99,7 +100,7 @@ class JIT(AbstractOperator):
             size, _ = xla.blocks(layout)
             i = n * size + jnp.arange(size, dtype=jnp.int32)
             keys, k, columns, inside = xla.block(layout, i, seed, degree)
-            each = jnp.broadcast_to(weights(layout, keys, k, w), columns.shape)
+            each = jnp.broadcast_to(weights(layout, keys, k, columns, w), columns.shape)
             return i, columns, inside, each
 
         for b in range(self.form.bands if self.n_post else 0):
@@ -117,9 +118,12 @@ class JIT(AbstractOperator):
         return np.concatenate(pre), np.concatenate(post), values
 
     def _line(self, dtype):
-        # (a, b) of the weights a + b draw
+        # (a, b) of the weights a + b draw; uniform draws are whole numbers, their mean is not
         w = self.weight.astype(dtype)
-        return jnp.stack([w[0], w[1] - w[0]]) if self.form.law == UNIFORM else w
+        if self.form.law != UNIFORM:
+            return w
+        width = w[1] - w[0]
+        return jnp.stack([w[0] + width * jnp.asarray(UNIFORM.unit / 2, dtype), width])
 
 
 def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, seed: int) -> JIT:
@@ -132,8 +136,8 @@ def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, see
         raise ValueError(
             f"n_post: {n_post}; it must be at most 2**30. Take parts: ops.Block([[a, b]])."
         )
-    n_bands = number_of_bands(n_post, p)
-    columns = widths(n_post, n_bands)
+    columns = widths(n_post, band_width(n_post, p))
+    n_bands = len(columns)
     table = {n: _binomial(halves(n)[1] << halves(n)[0], float(p)) for n in set(columns)}
     degree = np.empty((n_bands, n_pre), np.int32)
     with jax.ensure_compile_time_eval():
@@ -204,7 +208,7 @@ def jit_homogeneous(weight, p: float, n_pre: int, n_post: int, *, seed: int) -> 
 def jit_uniform(low, high, p: float, n_pre: int, n_post: int, *, seed: int) -> JIT:
     """As `jit_homogeneous`, with weights uniform in [low, high): `weight` is (low, high).
 
-    W_ij = low + (high - low) u_ij, with u_ij a multiple of 2^-20.
+    W_ij = low + (high - low) u_ij, with u_ij an odd multiple of 2^-17.
 
     **Arguments:** `low`, `high`: one number each, of which both have derivatives; the others as of
     `jit_homogeneous`.
@@ -221,8 +225,8 @@ def jit_uniform(low, high, p: float, n_pre: int, n_post: int, *, seed: int) -> J
 def jit_normal(mean, sd, p: float, n_pre: int, n_post: int, *, seed: int) -> JIT:
     """As `jit_homogeneous`, with normal weights: `weight` is (mean, sd).
 
-    W_ij = mean + sd z_ij, with z_ij of whole-number arithmetic: multiples of 2^-16, within 2e-4 of
-    the normal quantile up to 3 sd.
+    W_ij = mean + sd z_ij, with z_ij of whole-number arithmetic: multiples of 1 / 3633, within 4e-4
+    of the normal quantile up to 3 sd.
 
     **Arguments:** `mean`, `sd`: one number each, of which both have derivatives; the others as of
     `jit_homogeneous`.

@@ -1,4 +1,4 @@
-"""Random matrices of long rows, in bands of 2^16 columns.
+"""Random matrices of long rows, in bands of 2^14, 2^15 or 2^16 columns.
 
 A row of a Bernoulli matrix is a row of one in each band, with keys and a number of synapses of its
 own. What is added to one band stays in a core's cache while all rows are visited.
@@ -11,10 +11,9 @@ from jax import lax
 from jaxtyping import Array, Int32, UInt32
 
 from ._family import Kernels
-from ._jit_matrix import GOLDEN, halves
+from ._jit_matrix import GOLDEN, WORDS, halves
 
-BAND = 1 << 16
-SYNAPSES = 1 << 8  # a row and band: for fewer, keys of their own would take too long
+SYNAPSES = 1 << 8  # a row and band: of fewer, keys of their own would take too long
 MOST = 1 << 8  # bands: each has a number of synapses for every row
 
 
@@ -27,15 +26,23 @@ class Band(NamedTuple):
     degree: Int32[Array, " n_pre"]
 
 
-def number_of_bands(n_post: int, p: float) -> int:
-    """How many bands a matrix has."""
-    banded = BAND < n_post <= MOST * BAND and p * BAND >= SYNAPSES
-    return -(-n_post // BAND) if banded else 1
+def band_width(n_post: int, p: float) -> int:
+    """How many columns the bands of a matrix have: all, of a matrix that is not in bands."""
+    for width in WORDS:
+        if width < n_post <= MOST * width and p * width >= SYNAPSES:
+            return width
+    return n_post
 
 
-def widths(n_post: int, bands: int) -> list[int]:
-    """The numbers of columns of the bands: all but the last have 2^16."""
-    return [n_post] if bands == 1 else [min(BAND, n_post - b * BAND) for b in range(bands)]
+def width_of(layout) -> int:
+    """How many columns the bands of a matrix have, but for the last, which may have fewer."""
+    form = layout.form
+    return layout.n_post if form.bands == 1 else form.blocks << form.bits
+
+
+def widths(n_post: int, width: int) -> list[int]:
+    """The numbers of columns of the bands."""
+    return [min(width, n_post - lo) for lo in range(0, n_post, width)] if n_post else [0]
 
 
 def seed_of(seed, band):
@@ -44,15 +51,16 @@ def seed_of(seed, band):
 
 
 def as_band(layout, band, seed, degree) -> Band:
-    """A band as a matrix. One of a traced number has 2^16 columns."""
+    """A band as a matrix. One of a traced number is not the last."""
     if layout.form.bands == 1:
         return Band(layout, 0, seed, degree)
     last = isinstance(band, int) and band == layout.form.bands - 1
-    n_post = layout.n_post - band * BAND if last else BAND
+    width = width_of(layout)
+    n_post = layout.n_post - band * width if last else width
     bits, blocks = halves(n_post)
     form = layout.form._replace(bits=bits, blocks=blocks, bands=1)
     own = layout._replace(n_post=n_post, form=form)
-    return Band(own, band * BAND, seed_of(seed, band), degree[band])
+    return Band(own, band * width, seed_of(seed, band), degree[band])
 
 
 def checked(layout, degree):

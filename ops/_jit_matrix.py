@@ -9,16 +9,21 @@ machine.
 The permutation is a Feistel network over Z_A x Z_B, with A = 2^a about sqrt(n) and B = ceil(n / A),
 whose round functions are multiply-shift hashes with keys from (seed, i). The fewer than A places
 beyond the last column are no synapses: d_i is Binomial(A B, p), and what falls there is left out.
-Of 2^16 places all bits of a word are permuted at once, by multiplications and shifts in turn, in a
-third of the time. Long rows are made of bands of so many columns (`_jit_bands`).
+Of 2^14, 2^15 or 2^16 places all bits of a word are permuted at once, by multiplications and shifts
+in turn, in a third of the time. Long rows are made of bands of so many columns (`_jit_bands`).
 
-Only 32-bit integer operations are used, so the matrix is the same bit for bit on every platform and
-in every kernel: forwards, transposed, and for derivatives. Weights too: see `combine`.
+Weights are drawn from the same operations on words of 16 bits, which machines do many at once: a
+permutation of the synapses' numbers that is independent of that of the columns, plus a multiple of
+the column. The sum of two permutations is no permutation, but as good as a random function.
+
+Only integer operations of 32 bits are used, so the matrix is the same bit for bit on every platform
+and in every kernel: forwards, transposed, and for derivatives. Weights too: see `combine`.
 
 Luby and Rackoff (1988), SIAM J. Comput. 17 (Feistel permutations); Dietzfelbinger et al. (1997),
 J. Algorithms 25 (multiply-shift); the 32-bit mixer is Wellons' lowbias32 (2018).
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,15 +35,15 @@ from ._spikes import popcount
 
 ROUNDS = 8  # 6 leave correlations between columns a power of two apart
 KEYS = ROUNDS + 4
+WORDS = 1 << 14, 1 << 15, 1 << 16  # numbers of columns that are permuted at once
 WORD_ROUNDS = 5  # 4 leave correlations in rows of thousands of synapses
 MAX_POST = 1 << 30  # the halves of a column's number have at most 15 and 16 bits
 GOLDEN = 0x9E3779B9
-FRACTION_BITS = 20  # of the uniform draws
-NORMAL_BITS = 16  # below the point of the normal draws
 
 
 class Law(NamedTuple):
-    """How the weights a + b draw are drawn: `draw` of (keys, k) gives whole multiples of `unit`."""
+    """How the weights a + b draw are drawn: `draw` of (keys, k, column) gives whole multiples of
+    `unit`, of 16 bits."""
 
     draw: Callable
     unit: float
@@ -83,13 +88,25 @@ def row_keys(seed: UInt32[Array, "..."], row: Int32[Array, "..."]) -> tuple[Arra
     return tuple(_mix(k0 + _u32(q * GOLDEN)) ^ k1 for q in range(KEYS))
 
 
-def _word_of(keys, k, word):
-    # A permutation of the words of 16 bits.
-    x, modulo = k.astype(word), word(0xFFFF)
-    for q, key in enumerate(keys[:WORD_ROUNDS]):
-        multiplier, shift = (key & _u32(0xFFFF) | _u32(1)).astype(word), key >> 16
-        x = (x * multiplier + shift.astype(word)) & modulo
-        x = x ^ (x >> (7 if q % 2 else 9))
+def _odd(key, word):
+    return (key & _u32(0xFFFF) | _u32(1)).astype(word)
+
+
+def _hashed(x, key, size, word):
+    return (x * _odd(key, word) + (key >> 16).astype(word)) & word(size - 1)
+
+
+def shifts(size: int) -> tuple[int, int]:
+    """Of the bits of words below `size`, a power of two, in turns of their permutation."""
+    half = (size.bit_length() - 1) // 2
+    return half + 1, half - 1
+
+
+def _permuted(keys, x, size, word):
+    # A permutation of the words below `size`, a power of two.
+    for q, key in enumerate(keys):
+        x = _hashed(x, key, size, word)
+        x = x ^ (x >> shifts(size)[q % 2])
     return x
 
 
@@ -106,19 +123,16 @@ def target_halves(keys, k: UInt32[Array, "..."], bits: int, blocks: int, word=jn
     The arithmetic is modulo 2^16; in words of that size, where the machine has them, it takes half
     the time.
     """
-    if blocks << bits == 1 << 16:
-        x = _word_of(keys, k, word)
+    if blocks << bits in WORDS:
+        x = _permuted(keys[:WORD_ROUNDS], k.astype(word), blocks << bits, word)
         return x & word((1 << bits) - 1), x >> bits
     low, high = (k & _u32((1 << bits) - 1)).astype(word), (k >> bits).astype(word)
-    modulo = word(0xFFFF)
     for q in range(ROUNDS):
-        x = low if q % 2 else high
-        multiplier, shift = (keys[q] & _u32(0xFFFF) | _u32(1)).astype(word), keys[q] >> 16
-        hashed = (x * multiplier + shift.astype(word)) & modulo
+        hashed = _hashed(low if q % 2 else high, keys[q], 1 << 16, word)
         if q % 2:
             step = (hashed.astype(jnp.uint32) * _u32(blocks)) >> 16
             high = high + step.astype(word)
-            high = _min(high, (high - word(blocks)) & modulo)  # modulo blocks
+            high = _min(high, (high - word(blocks)) & word(0xFFFF))  # modulo blocks
         elif bits:
             low = low ^ (hashed >> (16 - bits))
     return low, high
@@ -139,54 +153,79 @@ def degree_bits(keys) -> UInt32[Array, "..."]:
     return keys[ROUNDS]
 
 
-def _word(keys, q, k):
-    return _mix(k * (keys[ROUNDS + q] | _u32(1)) + keys[ROUNDS + q + 1])
+def _two_words(keys, k, column):
+    # Two words of 16 bits, each a permutation of the synapses' numbers below 2^16.
+    k, column = k.astype(jnp.uint32) & _u32(0xFFFF), column.astype(jnp.uint32)
+    x = _permuted(keys[ROUNDS + 1 :], k, 1 << 16, jnp.uint32)
+    return x, (column * _odd(keys[ROUNDS], jnp.uint32)) & _u32(0xFFFF)
 
 
-def uniform_draw(keys, k: UInt32[Array, "..."]) -> Int32[Array, "..."]:
-    """A whole number uniform in [0, 2^20)."""
-    return (_word(keys, 1, k) >> (32 - FRACTION_BITS)).astype(jnp.int32)
+def uniform_draw(keys, k: Array, column: Array) -> Int32[Array, "..."]:
+    """A whole number uniform in [0, 2^16)."""
+    x, y = _two_words(keys, k, column)
+    return ((x + y) & _u32(0xFFFF)).astype(jnp.int32)
 
 
-def normal_draw(keys, k: UInt32[Array, "..."]) -> Int32[Array, "..."]:
-    """A standard normal number times 2^16, rounded, by whole numbers only.
+STEP = 900  # of the count of bits
+_VARIANCE = 16 * STEP**2 + (STEP**2 - 1) / 6
+_KAPPA = -(8 + 2 / 120) * STEP**4 / _VARIANCE**2
+_LINEAR = 1 + _KAPPA / 8
+CUBIC = round(-_KAPPA / 24 / _LINEAR / _VARIANCE * 2**46)
+
+
+def normal_draw(keys, k: Array, column: Array) -> Int32[Array, "..."]:
+    """A standard normal number in units of `NORMAL.unit`, rounded, by whole numbers of 16 bits.
 
     The count of 64 bits is Binomial(64, 1/2); the difference of two uniform numbers, each of one
     step's width, makes it continuous. Its fourth cumulant kappa is then made up for by the first
-    term of the Cornish-Fisher expansion, z - kappa/24 (z^3 - 3 z). Within 5e-4 of the normal
-    quantile up to 3 sd, 0.02 at 5.
+    term of the Cornish-Fisher expansion, z - kappa/24 (z^3 - 3 z), whose linear part is left to the
+    unit. Within 4e-4 of the normal quantile up to 3 sd, 0.04 at 5.
     """
-    first = _word(keys, 1, k)
-    second = _word(keys, 2, k)
-    third = _mix(first ^ (second * _u32(GOLDEN)))
-    dither = (third >> 16).astype(jnp.int32) - (third & _u32(0xFFFF)).astype(jnp.int32)
-    count = popcount(first) + popcount(second)
-    steps = (count - 32) * 65536 + dither  # of variance 16 + 1/6, times 2^32
-    z = (steps >> 2) - ((steps >> 7) * 169 >> 10)  # divided by its sqrt
-    t = z >> 6
-    cube = (t * t >> 10) * t >> 10
-    return z + ((cube - 3 * t) * 335 >> 12)  # -kappa/24 2^6 2^12
+    x, y = _two_words(keys, k, column)
+    x = (x + y) & _u32(0xFFFF)
+    words = [x]
+    for q in range(4):
+        x = (x * _odd(keys[q], jnp.uint32) + y) & _u32(0xFFFF)
+        x = x ^ (x >> 7)
+        # Twice x: with x alone, there are keys for which the next x is of y alone.
+        y = (y * _odd(keys[q + 4], jnp.uint32) + 2 * x) & _u32(0xFFFF)
+        words.append(x)
+    a, b, c, d, dither = words
+    count = popcount(a | (b << 16)) + popcount(c | (d << 16))
+    up, down = (((word * _u32(STEP)) >> 16).astype(jnp.int32) for word in (dither, y))
+    steps = (count - 32) * STEP + up - down
+    cube = _rounded(((steps * steps) >> 16) * steps)  # / 2^31
+    return steps + _rounded(cube * CUBIC)
 
 
-def split(weight: Float[Array, "*batch 2"], law: Law) -> tuple[Array, Array, Array]:
-    """(a, high, low), with b unit = high + low, each of half the bits of the mantissa."""
-    a, b = weight[..., 0], weight[..., 1] * jnp.asarray(law.unit, weight.dtype)
-    whole, mask = {4: (jnp.int32, -(1 << 12)), 8: (jnp.int64, -(1 << 27))}[b.dtype.itemsize]
-    high = lax.bitcast_convert_type(lax.bitcast_convert_type(b, whole) & whole(mask), b.dtype)
-    return a, high, b - high
+def _rounded(x):
+    # x / 2^15
+    return ((x >> 14) + 1) >> 1
+
+
+def split(weight: Float[Array, "*batch 2"], law: Law) -> tuple[Array, ...]:
+    """(a, high, middle, low), with b unit = high + middle + low, each of a third of the bits of the
+    mantissa."""
+    a, rest = weight[..., 0], weight[..., 1] * jnp.asarray(law.unit, weight.dtype)
+    whole, mask = {4: (jnp.int32, -(1 << 16)), 8: (jnp.int64, -(1 << 35))}[rest.dtype.itemsize]
+    parts = []
+    for _ in range(2):
+        bits = lax.bitcast_convert_type(rest, whole) & whole(mask)
+        parts.append(lax.bitcast_convert_type(bits, rest.dtype))
+        rest = rest - parts[-1]
+    return a, *parts, rest
 
 
 def combine(coefficients, draw: Int32[Array, "..."]) -> Float[Array, "..."]:
     """a + b draw. Every product is exact, so a fused multiply-add gives the same bits as two
     operations do."""
-    a, high, low = coefficients
-    d_low = (draw & 1023).astype(a.dtype)
-    d_high = (draw - (draw & 1023)).astype(a.dtype)
-    return (((low * d_low + low * d_high) + high * d_low) + high * d_high) + a
+    a, high, middle, low = coefficients
+    draw = draw.astype(a.dtype)
+    return ((low * draw + middle * draw) + high * draw) + a
 
 
-UNIFORM = Law(uniform_draw, 2.0**-FRACTION_BITS)
-NORMAL = Law(normal_draw, 2.0**-NORMAL_BITS)
+UNIFORM = Law(uniform_draw, 2.0**-16)
+NORMAL = Law(normal_draw, _LINEAR / math.sqrt(_VARIANCE))
 
 
 def row(layout, keys, degree, k: Int32[Array, "..."]):
@@ -201,25 +240,25 @@ def present(layout, column: UInt32[Array, "..."], degree, k: Int32[Array, "..."]
     return _min(column, _u32(layout.n_post - 1)).astype(jnp.int32), inside
 
 
-def coefficients(layout, w) -> Array | tuple[Array, Array, Array]:
+def coefficients(layout, w) -> Array | tuple[Array, ...]:
     """The weights' parameters as `weights` takes them; half precision is drawn in single."""
     if layout.form.law is None:
         return w
     return split(w if w.dtype.itemsize >= 4 else w.astype(jnp.float32), layout.form.law)
 
 
-def weights(layout, keys, k: Int32[Array, "..."], coef) -> Array:
-    """The weights of synapses k of a row."""
+def weights(layout, keys, k: Int32[Array, "..."], column: Int32[Array, "..."], coef) -> Array:
+    """The weights of synapses k of a row, of these columns."""
     law = layout.form.law
-    return coef if law is None else combine(coef, law.draw(keys, k.astype(jnp.uint32)))
+    return coef if law is None else combine(coef, law.draw(keys, k, column))
 
 
-def parts(layout, keys, k: Int32[Array, "..."], terms):
+def parts(layout, keys, k: Int32[Array, "..."], column: Int32[Array, "..."], terms):
     """The sum over the last axis of weights * terms, derived by the weights' parameters."""
     law = layout.form.law
     if law is None:
         return jnp.sum(terms, -1)
     wide = terms.dtype if terms.dtype.itemsize >= 4 else jnp.float32  # float16 ends at 2^16
-    draw = law.draw(keys, k.astype(jnp.uint32)).astype(wide) * jnp.asarray(law.unit, wide)
+    draw = law.draw(keys, k, column).astype(wide) * jnp.asarray(law.unit, wide)
     draw = jnp.broadcast_to(draw.astype(terms.dtype), terms.shape)
     return jnp.stack([jnp.sum(terms, -1), jnp.sum(terms * draw, -1)], -1)

@@ -36,14 +36,24 @@ def domain(n_post):
     return a, -(-n_post // 2**a)
 
 
+def odd(word):
+    return (word & HALF) | U(1)
+
+
+def permuted(words, k, b):
+    """A permutation of the words of b bits."""
+    for q, word in enumerate(words):
+        k = (k * odd(word) + (word >> U(16))) % U(2**b)
+        k = k ^ (k >> U(b // 2 - 1 if q % 2 else b // 2 + 1))
+    return k
+
+
 def columns(words, k, n_post):
     """Column of synapse k of each row; n_post and more are none."""
     a, n_blocks = domain(n_post)
-    if n_blocks * 2**a == 2**16:
-        for q in range(5):
-            k = (k * ((words[q] & HALF) | U(1)) + (words[q] >> U(16))) & HALF
-            k = k ^ (k >> U(7 if q % 2 else 9))
-        return k.astype(np.int64)
+    for b in (14, 15, 16):
+        if n_blocks * 2**a == 2**b:
+            return permuted(words[:5], k, b).astype(np.int64)
     low, high = k % U(2**a), k // U(2**a)
     for q in range(8):
         multiplier, shift = (words[q] & HALF) | U(1), words[q] >> U(16)
@@ -55,6 +65,38 @@ def columns(words, k, n_post):
     return (high * U(2**a) + low).astype(np.int64)
 
 
+def uniform(words, k, column):
+    """The draws of synapses k, in [0, 1), which have these columns."""
+    a = permuted(words[9:], k % U(2**16), 16)
+    return ((a + column.astype(U) * odd(words[8])) % U(2**16)).astype(float) / 2**16
+
+
+def bits(x):
+    return np.bitwise_count(x).astype(np.int64)
+
+
+def normal(words, k, column):
+    """The draws of synapses k, standard normal, which have these columns."""
+    x = permuted(words[9:], k % U(2**16), 16)
+    y = column.astype(U) * odd(words[8]) & HALF
+    x = x + y & HALF
+    count = bits(x)
+    for q in range(4):
+        x = x * odd(words[q]) + y & HALF
+        x = x ^ (x >> U(7))
+        y = y * odd(words[q + 4]) + U(2) * x & HALF
+        count += bits(x) if q < 3 else 0
+    dither = (x * U(900) >> U(16)).astype(int) - (y * U(900) >> U(16)).astype(int)
+    steps = (count - 32) * 900 + dither
+    cube = np.floor(steps**2 // 2**16 * steps / 2**15 + 0.5).astype(int)
+    variance = 16 * 900**2 + (900**2 - 1) / 6
+    kappa = -(8 + 1 / 60) * 900**4 / variance**2  # the fourth cumulant, over the variance squared
+    # z - kappa / 24 (z^3 - 3 z), of which (1 + kappa / 8) z is the linear part.
+    cubic = -kappa / 24 / (1 + kappa / 8) / variance
+    draw = steps + np.floor(cube * np.round(cubic * 2**46) / 2**15 + 0.5).astype(int)
+    return draw * (1 + kappa / 8) / np.sqrt(variance)
+
+
 def degrees(words, p, n_post):
     """Binomial(A B, p) by the inverse of scipy's distribution function."""
     a, n_blocks = domain(n_post)
@@ -64,22 +106,25 @@ def degrees(words, p, n_post):
 
 def bands(p, n_post):
     """(first column, number of columns) of each band."""
-    if n_post <= 2**16 or p * 2**16 < 2**8:
-        return [(0, n_post)]
-    return [(lo, min(2**16, n_post - lo)) for lo in range(0, n_post, 2**16)]
+    for n in (2**14, 2**15, 2**16):
+        if n < n_post <= 2**8 * n and p * n >= 2**8:
+            return [(lo, min(n, n_post - lo)) for lo in range(0, n_post, n)]
+    return [(0, n_post)]
 
 
-def synapses(seed, p, n_pre, n_post):
-    """(pre, post), int32, by bands, row by row in the order of k."""
+def synapses(seed, p, n_pre, n_post, draws=None):
+    """(pre, post), int32, by bands, row by row in the order of k; and their draws, by a law."""
     if 0 in (n_pre, n_post):
         return np.zeros(0, np.int32), np.zeros(0, np.int32)
-    pre, post = [], []
+    pre, post, drawn = [], [], []
     for b, (lo, n) in enumerate(bands(p, n_post)):
         for i in range(n_pre):
             words = row_words((seed + b * 0x9E3779B9) % 2**32, np.array(i))
             k = np.arange(degrees(words, p, n), dtype=U)
             column = columns(words, k, n)
-            column = column[column < n]
-            pre.append(np.full(column.size, i))
-            post.append(lo + column)
-    return np.concatenate(pre).astype(np.int32), np.concatenate(post).astype(np.int32)
+            there = column < n
+            pre.append(np.full(there.sum(), i))
+            post.append(lo + column[there])
+            drawn.append(draws(words, k, column)[there] if draws else [])
+    found = np.concatenate(pre).astype(np.int32), np.concatenate(post).astype(np.int32)
+    return (*found, np.concatenate(drawn)) if draws else found

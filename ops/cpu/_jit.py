@@ -81,7 +81,9 @@ def scatter(layout, y, s, w, seed, degree):
         def fold(carry, keys, k, columns, inside):
             if layout.form.law is None:
                 return add(carry, columns, inside)
-            return add(carry, columns, inside, weights(layout, keys, k, coef).astype(y.dtype))
+            return add(
+                carry, columns, inside, weights(layout, keys, k, columns, coef).astype(y.dtype)
+            )
 
         return _for_each_slice(layout, words, degree, fold, carry)
 
@@ -106,7 +108,9 @@ def gather(layout, w, x, seed, degree):
                 terms = take(x, columns)
                 if law is not None:
                     deep = tuple(key[None] for key in keys)
-                    terms = terms * weights(layout, deep, k[None], coef).astype(x.dtype)
+                    terms = terms * weights(layout, deep, k[None], columns[None], coef).astype(
+                        x.dtype
+                    )
                 # The product within: XLA gives sums of products to a library, which is slower here.
                 terms = jnp.where(inside[None], terms, jnp.zeros((), x.dtype))
                 return total + jnp.sum(terms, -1)
@@ -130,7 +134,7 @@ def outer(layout, s, x, seed, degree):
         def add(total, keys, k, columns, inside):
             terms = x[b[:, None], columns]
             terms = jnp.where(inside & event[:, None], terms, jnp.zeros((), x.dtype))
-            return total + parts(layout, keys, k, terms)
+            return total + parts(layout, keys, k, columns, terms)
 
         total = jnp.zeros((b.size, *layout.synapses), x.dtype)
         total = _for_each_slice(layout, words, degree, add, total)

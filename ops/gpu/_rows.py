@@ -82,21 +82,26 @@ FIXED_INDEGREE = Form(_fixed_indegree, lambda layout, sources, *_: sources.size)
 
 def _random(layout, i, seed, degree) -> Row:
     keys, law = jit_matrix.row_keys(seed[0], i), layout.form.law
+    stop = degree[i]
 
+    def target(k):
+        return jit_matrix.row(layout, keys, stop, k)
+
+    # The compilers find that the column of a weight is the one that is there already.
     def weight(w, b, k):
         coefficients = [a[b] for a in w]
-        return jit_matrix.weights(layout, keys, k, coefficients if law else coefficients[0])
+        if law is None:
+            return coefficients[0]
+        return jit_matrix.weights(layout, keys, k, target(k)[0], coefficients)
 
     def draw(k, dtype):
-        drawn = law.draw(keys, k.astype(jnp.uint32)).astype(dtype)
+        drawn = law.draw(keys, k, target(k)[0]).astype(dtype)
         return drawn * jnp.asarray(law.unit, dtype)
 
     def one(k, dtype):
         return jnp.ones((), dtype)
 
     factors = (one, draw) if law else ()
-    stop = degree[i]
-    target = lambda k: jit_matrix.row(layout, keys, stop, k)  # noqa: E731
     return Row(jnp.int32(0), stop, target, weight, lambda k: (), factors)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _jit_matrix as matrix
 from .._family import Kernels
-from .._jit_bands import BAND, checked, widths
+from .._jit_bands import checked, width_of, widths
 from ._call import call, call_in_place
 from ._kinds import GATHER, NORMAL, ONE, OUTER, SCATTER, UNIFORM
 
@@ -25,19 +25,22 @@ def visit_rows(kind, layout, shape, s, w, x, seed, degree):
     from .compiled._jit import jit_rows
 
     w = w[:, None] if law == ONE else jnp.stack(matrix.coefficients(layout, w), -1)
-    domains = [matrix.halves(n) for n in widths(layout.n_post, form.bands)]
-    narrow = all(blocks << bits <= BAND for bits, blocks in domains)
-    sizes = np.array([batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo], np.int32)
+    domains = [matrix.halves(n) for n in widths(layout.n_post, width_of(layout))]
+    most = max(blocks << bits for bits, blocks in domains)
+    narrow = most <= 1 << 16
+    sizes = batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo, width_of(layout)
+    sizes = np.array(sizes, np.int32)
     ahead = narrow and (kind == SCATTER or (kind == GATHER and batch == 1))
-    counted = kind == SCATTER and law == ONE and s.dtype == jnp.uint32
-    sums = jnp.uint8 if counted else x.dtype  # numbers of synapses, or sums
+    sums = x.dtype
+    if kind == SCATTER and s.dtype == jnp.uint32:  # numbers of synapses, and sums of draws
+        sums = jnp.dtype(jnp.uint8 if law == ONE else jnp.uint32)
     rooms = [
         jax.ShapeDtypeStruct((layout.n_pre,), jnp.int32),  # room for a list of events
         jax.ShapeDtypeStruct((SLICE,), jnp.uint16 if narrow else jnp.uint32),  # for columns
         jax.ShapeDtypeStruct((SLICE,), x.dtype),  # for weights
-        jax.ShapeDtypeStruct((BAND if ahead else 0,), sums),
+        jax.ShapeDtypeStruct((most if ahead else 0,), sums),
     ]
-    static = kind, str(x.dtype), str(s.dtype), law, narrow, ahead
+    static = kind, str(x.dtype), str(s.dtype), str(sums), law, narrow, ahead
     degree = checked(layout, degree).astype(jnp.int32)
     operands = sizes, w, np.array(domains, np.uint16), seed, degree
     if kind == SCATTER:

@@ -153,7 +153,7 @@ def _random(layout, i, constants, degree):
         column, there = jit_matrix.row(layout, keys, degree, k)
         if layout.form.law is None:
             return column, None, there
-        return column, jit_matrix.weights(layout, keys, k, coefficients), there
+        return column, jit_matrix.weights(layout, keys, k, column, coefficients), there
 
     return synapses
 

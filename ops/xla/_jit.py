@@ -36,9 +36,9 @@ def _padded(layout, a):
     return jnp.pad(a, ((0, 0), (0, size * n - layout.n_pre))).reshape(a.shape[0], n, size)
 
 
-def _weights(layout, keys, k, w, dtype):
+def _weights(layout, keys, k, columns, w, dtype):
     # w of one example; [rows, synapses], or one number
-    return jnp.asarray(weights(layout, keys, k, coefficients(layout, w)), dtype)
+    return jnp.asarray(weights(layout, keys, k, columns, coefficients(layout, w)), dtype)
 
 
 def _loop(layout, visit, carry):
@@ -59,7 +59,9 @@ def scatter(layout, y, s, w, seed, degree):
         part = _row_of(s, n)
 
         def one(y, s, w):
-            terms = jnp.where(inside, s[:, None] * _weights(layout, keys, k, w, y.dtype), 0)
+            terms = jnp.where(
+                inside, s[:, None] * _weights(layout, keys, k, columns, w, y.dtype), 0
+            )
             return y.at[columns].add(terms, mode="promise_in_bounds")
 
         return _each(one, y, part, w)
@@ -81,7 +83,7 @@ def gather(layout, w, x, seed, degree):
         keys, k, columns, inside = block(layout, _ids(layout, n), seed, degree)
 
         def one(x, _, w):
-            terms = take(x, columns) * _weights(layout, keys, k, w, x.dtype)
+            terms = take(x, columns) * _weights(layout, keys, k, columns, w, x.dtype)
             return jnp.sum(jnp.where(inside, terms, 0), -1)
 
         return lax.dynamic_update_slice_in_dim(out, _each(one, x, x, w), n * size, 1)
@@ -97,7 +99,7 @@ def outer(layout, s, x, seed, degree):
         keys, k, columns, inside = block(layout, _ids(layout, n), seed, degree)
         part = _row_of(s, n)
         terms = jnp.where(inside, take(x, columns), 0) * part[..., None]
-        return out + jnp.sum(parts(layout, keys, k, terms), 1)
+        return out + jnp.sum(parts(layout, keys, k, columns, terms), 1)
 
     return _loop(layout, visit, jnp.zeros((x.shape[0], *layout.synapses), x.dtype))
 

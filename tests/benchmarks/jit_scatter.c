@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { ROUNDS = 8, WORD_ROUNDS = 5, SLICE = 1024, BAND = 1 << 16 };
+enum { ROUNDS = 8, WORD_ROUNDS = 5, SLICE = 1024 };
 
 static double now(void)
 {
@@ -41,12 +41,14 @@ static void columns(uint32_t seed, uint32_t row, int first, int n, int bits, uin
         uint32_t key = mix(k0 + q * 0x9E3779B9) ^ k1;
         multiplier[q] = key | 1, shift[q] = key >> 16;
     }
-    if (blocks << bits == BAND) {
+    uint32_t size = (uint32_t)blocks << bits;
+    if (size == 1 << 14 || size == 1 << 15 || size == 1 << 16) {
+        int half = size == 1 << 16 ? 8 : 7;
         for (int j = 0; j < n; j++) {
-            uint16_t x = first + j;
+            uint16_t x = first + j, word = size - 1;
             for (int q = 0; q < WORD_ROUNDS; q++) {
-                x = x * multiplier[q] + shift[q];
-                x ^= x >> (q % 2 ? 7 : 9);
+                x = (x * multiplier[q] + shift[q]) & word;
+                x ^= x >> (q % 2 ? half - 1 : half + 1);
             }
             out[j] = x;
         }
@@ -76,14 +78,17 @@ int main(int argc, char **argv)
     if (argc != 4)
         return fprintf(stderr, "usage: %s N SYNAPSES_OF_A_ROW ROWS\n", argv[0]), 2;
     uint32_t n = atoi(argv[1]), degree = atoi(argv[2]), rows = atoi(argv[3]);
-    int banded = n > BAND && (uint64_t)degree * BAND >= 256 * (uint64_t)n;
+    uint32_t band = n; /* columns */
+    for (uint32_t size = 1 << 16; size >= 1 << 14; size /= 2)
+        if (size < n && (uint64_t)degree * size >= 256 * (uint64_t)n)
+            band = size;
     float *y = calloc(n, sizeof *y), sum = 0;
     uint32_t *ids = malloc((size_t)rows * degree * sizeof *ids), *id = ids, slice[SLICE];
 
 /* m columns of a row, made at once, and what is done with them; `y` from the band's first on */
 #define EACH_SLICE(made, use)                                                          \
-    for (uint32_t lo = 0; lo < n; lo += banded ? BAND : n) {                           \
-        uint32_t width = banded && n - lo > BAND ? BAND : n - lo, m;                   \
+    for (uint32_t lo = 0; lo < n; lo += band) {                                        \
+        uint32_t width = n - lo > band ? band : n - lo, m;                             \
         int bits = (32 - __builtin_clz(width)) / 2;                                    \
         uint16_t blocks = (width + (1u << bits) - 1) >> bits;                          \
         uint32_t synapses = (uint64_t)degree * width / n;                              \
@@ -92,7 +97,7 @@ int main(int argc, char **argv)
         for (uint32_t i = 0; i < rows; i++)                                            \
             for (uint32_t k = 0; k < synapses; k += SLICE) {                           \
                 m = synapses - k < SLICE ? synapses - k : SLICE;                       \
-                columns(1 + lo / BAND * 0x9E3779B9, i, k, m, bits, blocks, made);      \
+                columns(1 + lo / band * 0x9E3779B9, i, k, m, bits, blocks, made);      \
                 use                                                                    \
             }                                                                          \
     }

@@ -3,7 +3,6 @@
 import numpy as np
 from numba import carray, cfunc, njit
 
-from ..._jit_bands import BAND
 from ..._jit_matrix import GOLDEN
 from .._kinds import GATHER, ONE, SCATTER
 from ._events import list_bits, list_values
@@ -21,8 +20,8 @@ from ._frame import (
     size,
 )
 from ._jit_columns import put_narrow, put_wide, row_keys
+from ._jit_draws import put_weights
 from ._jit_narrow import add_band, sum_band
-from ._jit_weights import put_weights
 
 
 @njit(error_model="numpy")
@@ -57,14 +56,15 @@ def add_row(y, columns, weights, n, value, one, each):
             y[columns[j]] += value * weights[j] if each else one
 
 
-def jit_rows(kind, number, event, law, narrow, ahead, stamp, keep):
+def jit_rows(kind, number, event, sums_of, law, narrow, ahead, stamp, keep):
     """`native._jit.visit_rows`, compiled for one kind of it, a law, whether columns are words of 16
-    bits and are made ahead, and types of numbers and events."""
+    bits and are made ahead, and types of numbers, events and sums."""
     number, event = np.dtype(number).type, np.dtype(event).type
     packed, each = event is np.uint32, law != ONE
     word = np.dtype(f"uint{8 * np.dtype(event).itemsize}").type
     column = np.uint16 if narrow else np.uint32
-    counted = kind == SCATTER and packed and not each
+    sums_of = np.dtype(sums_of).type
+    counted = sums_of is not number
 
     @cfunc(FUNCTION, cache=keep, error_model="numpy")
     def function(address):
@@ -77,16 +77,20 @@ def jit_rows(kind, number, event, law, narrow, ahead, stamp, keep):
         columns = carray(data(frame, RESULTS, 2), room, column)
         columns_at = address_of(data(frame, RESULTS, 2))
         weights = carray(data(frame, RESULTS, 3), room, number)
-        sums = array(frame, RESULTS, 4, np.uint8 if counted else number)
+        draws = carray(data(frame, RESULTS, 3), room, np.uint16)  # in the same place
+        sums = array(frame, RESULTS, 4, sums_of)
         x = array(frame, OPERANDS, 0, number)
         s = array(frame, OPERANDS, 1, event)
-        sizes = carray(data(frame, OPERANDS, 2), 5, np.int32)
+        sizes = carray(data(frame, OPERANDS, 2), 6, np.int32)
         w = array(frame, OPERANDS, 3, number)
         domains = array(frame, OPERANDS, 4, np.uint16)
         domains_at = address_of(data(frame, OPERANDS, 4))
         seed = carray(data(frame, OPERANDS, 5), 1, np.uint32)[0]
         degree = array(frame, OPERANDS, 6, np.int32)
 
+        if kind == SCATTER:
+            for k in range(sums.size):
+                sums[k] = 0
         if not in_place(frame):
             for k in range(out.size):
                 out[k] = x[k] if kind == SCATTER else 0
@@ -101,20 +105,20 @@ def jit_rows(kind, number, event, law, narrow, ahead, stamp, keep):
             elif kind != GATHER:
                 n = list_values(found, events.view(word))
             for band in range(n_bands):
-                lo = band * BAND
-                width = min(n_post - lo, BAND) if n_bands > 1 else n_post
+                lo = band * np.int64(sizes[5])
+                width = min(n_post - lo, np.int64(sizes[5]))
                 bits, blocks = domains[2 * band], domains_at + 4 * band + 2
                 domain = bits, blocks, np.int64(domains[2 * band + 1]) << np.int64(bits)
                 band_seed = np.uint32(seed + np.uint32(band * GOLDEN))
                 if ahead:
                     ours, mine = b * n_weights if sizes[1] > 1 else 0, b * n_out + lo
-                    degrees, own = degree[band * n_pre :], w[ours:]
-                    rows = band_seed, degrees, domain, law, own, (columns, weights)
+                    degrees, coefficients = degree[band * n_pre :], w[ours:]
+                    rows = band_seed, degrees, domain, law, coefficients, (columns, weights, draws)
                     if kind == GATHER:
                         sum_band(out, x[lo : lo + width], sums, *rows)
                     else:
                         y = out[mine : mine + width]
-                        add_band(y, sums, found[:n], events, packed, *rows)
+                        add_band(y, sums, counted, found[:n], events, packed, *rows)
                     continue
                 for e in range(n):
                     i = e if kind == GATHER else np.int64(found[e])
@@ -132,22 +136,22 @@ def jit_rows(kind, number, event, law, narrow, ahead, stamp, keep):
                         for at in range(b, batch if kind == GATHER else b + 1):
                             ours = at * n_weights if sizes[1] > 1 else 0
                             if each and (at == b or sizes[1] > 1):
-                                coefficients = w[ours : ours + n_weights]
-                                put_weights(weights, law, keys, first, m, coefficients)
+                                own = w[ours : ours + n_weights]
+                                put_weights(weights, columns, law, narrow, keys, first, m, own)
                             mine = out[at * n_out : (at + 1) * n_out]
                             if kind == SCATTER:
                                 mine = mine[lo : lo + width]
                                 one = value * w[ours]
                                 add_row(mine, columns, weights, m, value, one, each)
                                 continue
-                            own = x[at * n_post + lo : at * n_post + lo + width]
+                            values = x[at * n_post + lo : at * n_post + lo + width]
                             if kind == GATHER:
-                                total = row_sum(own, columns, weights, m, each)
+                                total = row_sum(values, columns, weights, m, each)
                                 mine[i] += total if each else w[ours] * total
                             else:
-                                mine[0] += value * row_sum(own, columns, weights, m, False)
+                                mine[0] += value * row_sum(values, columns, weights, m, False)
                                 if each:
-                                    mine[1] += value * row_sum(own, columns, weights, m, True)
+                                    mine[1] += value * row_sum(values, columns, weights, m, True)
         return pointer(0)
 
     return function

@@ -8,13 +8,12 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ..._jit_bands import BAND
-from ..._jit_matrix import GOLDEN, KEYS, ROUNDS, WORD_ROUNDS
+from ..._jit_matrix import GOLDEN, KEYS, ROUNDS, WORD_ROUNDS, WORDS
 
 LANES = 128  # columns made at once: four of the widest vectors, whose rounds overlap
 AHEAD = 64  # made ahead: a core sees past the use of so few, to the arithmetic of the next
 SHORT, LONG = ir.IntType(16), ir.IntType(32)
-WORDS = types.UniTuple(types.uint32, KEYS)
+KEY_WORDS = types.UniTuple(types.uint32, KEYS)
 u32 = np.uint32
 
 
@@ -41,70 +40,92 @@ def row_keys(seed, i):
     return (*first, key(8), key(9), key(10), key(11))
 
 
-def _all_of(builder, x, lanes, kind=SHORT):
+def all_of(builder, x, lanes, kind=SHORT):
     """A vector of one number, truncated to `kind`."""
-    x = builder.trunc(x, kind) if x.type.width > kind.width else x
+    if isinstance(x, int):
+        return ir.Constant(ir.VectorType(kind, lanes), [x] * lanes)
+    if kind in (SHORT, LONG) and x.type.width > kind.width:
+        x = builder.trunc(x, kind)
     one = builder.insert_element(ir.Constant(ir.VectorType(kind, lanes), ir.Undefined), x, LONG(0))
     first = ir.Constant(ir.VectorType(LONG, lanes), [0] * lanes)
     return builder.shuffle_vector(one, one, first)
 
 
-def _from(builder, first, lanes):
+def count_from(builder, first, lanes):
     """first, first + 1, ..."""
     count = ir.Constant(ir.VectorType(SHORT, lanes), list(range(lanes)))
-    return builder.add(_all_of(builder, first, lanes), count)
+    return builder.add(all_of(builder, first, lanes), count)
 
 
-def _hashed(builder, x, key):
-    lanes = x.type.count
-    product = builder.mul(x, _all_of(builder, builder.or_(key, LONG(1)), lanes))
-    return builder.add(product, _all_of(builder, builder.lshr(key, LONG(16)), lanes))
+def times_odd(builder, x, key):
+    """x times the odd number of a key."""
+    return builder.mul(x, all_of(builder, builder.or_(key, LONG(1)), x.type.count))
+
+
+def hashed(builder, x, key):
+    """`_jit_matrix._hashed`."""
+    shift = all_of(builder, builder.lshr(key, LONG(16)), x.type.count)
+    return builder.add(times_odd(builder, x, key), shift)
+
+
+def folded(builder, x, shift, mask=None):
+    """x ^ (x >> shift), of words below mask + 1; what lies above is left there."""
+    part = builder.lshr(x, shift)
+    return builder.xor(x, part if mask is None else builder.and_(part, builder.lshr(mask, shift)))
 
 
 @intrinsic
-def put_words(typing, out, keys, first):
-    """Puts the columns of synapses first to first + AHEAD - 1, of the 2^16 of a word, at the
+def put_words(typing, out, keys, first, size):
+    """Puts the columns of synapses first to first + AHEAD - 1, of the `size` of `WORDS`, at the
     address `out`, as `_jit_matrix.target` does."""
-    words = ir.VectorType(SHORT, AHEAD)
 
     def code(context, builder, signature, args):
-        out, keys, first = args
-        x = _from(builder, first, AHEAD)
+        out, keys, first, size = args
+        mask = all_of(builder, builder.sub(size, LONG(1)), AHEAD)
+        # `_jit_matrix.shifts`
+        half = builder.select(builder.icmp_unsigned("<", size, LONG(1 << 16)), LONG(7), LONG(8))
+        turns = [all_of(builder, builder.add(half, LONG(d)), AHEAD) for d in (1, -1)]
+        x = count_from(builder, first, AHEAD)
         for q in range(WORD_ROUNDS):
-            x = _hashed(builder, x, builder.extract_value(keys, q))
-            shift = ir.Constant(words, [7 if q % 2 else 9] * AHEAD)
-            x = builder.xor(x, builder.lshr(x, shift))
-        builder.store(x, builder.inttoptr(out, words.as_pointer()), align=2)
+            x = hashed(builder, x, builder.extract_value(keys, q))
+            x = folded(builder, x, turns[q % 2], mask)
+        x = builder.and_(x, mask)
+        builder.store(x, builder.inttoptr(out, x.type.as_pointer()), align=2)
         return context.get_dummy_value()
 
-    return types.void(types.int64, WORDS, types.uint32), code
+    return types.void(types.int64, KEY_WORDS, types.uint32, types.uint32), code
 
 
 def _low_and_high(builder, lanes, keys, first, bits, blocks):
     mask = builder.sub(builder.shl(LONG(1), bits), LONG(1))
     # Shifted by 16 - bits; of no bits, what is left is masked in the end.
     some = builder.icmp_unsigned("!=", bits, LONG(0))
-    rest = _all_of(builder, builder.select(some, builder.sub(LONG(16), bits), LONG(15)), lanes)
+    rest = all_of(builder, builder.select(some, builder.sub(LONG(16), bits), LONG(15)), lanes)
     # Read at each turn: only of a number of 16 bits, seen to be one, LLVM takes the upper half of a
     # product in one operation.
     size = builder.load(builder.inttoptr(blocks, SHORT.as_pointer()))
-    size = _all_of(builder, size, lanes)
-    shorts, longs = size.type, ir.VectorType(LONG, lanes)
-    k = _from(builder, builder.and_(first, mask), lanes)
-    low = builder.and_(k, _all_of(builder, mask, lanes))
-    high = _all_of(builder, builder.lshr(first, bits), lanes)
-    high = builder.add(high, builder.lshr(k, _all_of(builder, bits, lanes)))
+    size = all_of(builder, size, lanes)
+    k = count_from(builder, builder.and_(first, mask), lanes)
+    low = builder.and_(k, all_of(builder, mask, lanes))
+    high = all_of(builder, builder.lshr(first, bits), lanes)
+    high = builder.add(high, builder.lshr(k, all_of(builder, bits, lanes)))
     for q in range(ROUNDS):
-        hashed = _hashed(builder, low if q % 2 else high, builder.extract_value(keys, q))
+        word = hashed(builder, low if q % 2 else high, builder.extract_value(keys, q))
         if q % 2:
-            step = builder.mul(builder.zext(hashed, longs), builder.zext(size, longs))
-            step = builder.lshr(step, ir.Constant(longs, [16] * lanes))
-            high = builder.add(high, builder.trunc(step, shorts))
+            high = builder.add(high, upper_half(builder, word, size, builder.zext))
             less = builder.sub(high, size)
             high = builder.select(builder.icmp_unsigned("<", high, less), high, less)
         else:
-            low = builder.xor(low, builder.lshr(hashed, rest))
-    return builder.and_(low, _all_of(builder, mask, lanes)), high
+            low = builder.xor(low, builder.lshr(word, rest))
+    return builder.and_(low, all_of(builder, mask, lanes)), high
+
+
+def upper_half(builder, x, y, extend):
+    """The upper half of the product of two words, unsigned (`extend` is `builder.zext`) or signed
+    (`builder.sext`)."""
+    longs = ir.VectorType(LONG, x.type.count)
+    product = builder.mul(extend(x, longs), extend(y, longs))
+    return builder.trunc(builder.lshr(product, all_of(builder, 16, x.type.count, LONG)), x.type)
 
 
 def _put(lanes, kind):
@@ -117,13 +138,13 @@ def _put(lanes, kind):
             words = ir.VectorType(kind, lanes)
             halves = _low_and_high(builder, lanes, *args[1:])
             low, high = halves if kind is SHORT else (builder.zext(x, words) for x in halves)
-            bits = _all_of(builder, args[3], lanes, kind)
+            bits = all_of(builder, args[3], lanes, kind)
             column = builder.or_(builder.shl(high, bits), low)
             place = builder.inttoptr(args[0], words.as_pointer())
             builder.store(column, place, align=kind.width // 8)
             return context.get_dummy_value()
 
-        return types.void(types.int64, WORDS, types.uint32, types.uint32, types.int64), code
+        return types.void(types.int64, KEY_WORDS, types.uint32, types.uint32, types.int64), code
 
     return put
 
@@ -145,9 +166,9 @@ def put_wide(out, keys, first, n, domain):
 def put_narrow(out, keys, first, n, domain):
     """The same as words of 16 bits."""
     bits, blocks, size = domain
-    if size == BAND:
+    if size in WORDS:
         for j in range(0, n, AHEAD):
-            put_words(out + 2 * j, keys, u32(first + j))
+            put_words(out + 2 * j, keys, u32(first + j), u32(size))
     else:
         for j in range(0, n, LANES):
             _put_narrow(out + 2 * j, keys, u32(first + j), u32(bits), blocks)
