@@ -21,18 +21,8 @@ from ._check import (
 )
 from ._family import Layout, family
 from ._jit_bands import as_band, band_width, banded, seed_of, widths
-from ._jit_matrix import (
-    MAX_POST,
-    NORMAL,
-    UNIFORM,
-    JITForm,
-    Law,
-    coefficients,
-    degree_bits,
-    halves,
-    row_keys,
-    weights,
-)
+from ._jit_matrix import MAX_POST, JITForm, Law, degree_bits, halves, row_keys
+from ._jit_weights import NORMAL, UNIFORM, coefficients, weights
 from ._operator import AbstractOperator
 from .cpu import _jit as cpu
 from .xla import _jit as xla

@@ -12,26 +12,19 @@ beyond the last column are no synapses: d_i is Binomial(A B, p), and what falls 
 Of 2^14, 2^15 or 2^16 places all bits of a word are permuted at once, by multiplications and shifts
 in turn, in a third of the time. Long rows are made of bands of so many columns (`_jit_bands`).
 
-Weights are drawn from the same operations on words of 16 bits, which machines do many at once: a
-permutation of the synapses' numbers that is independent of that of the columns, plus a multiple of
-the column. The sum of two permutations is no permutation, but as good as a random function.
-
 Only integer operations of 32 bits are used, so the matrix is the same bit for bit on every platform
-and in every kernel: forwards, transposed, and for derivatives. Weights too: see `combine`.
+and in every kernel: forwards, transposed, and for derivatives. Weights too (`_jit_weights`).
 
 Luby and Rackoff (1988), SIAM J. Comput. 17 (Feistel permutations); Dietzfelbinger et al. (1997),
 J. Algorithms 25 (multiply-shift); the 32-bit mixer is Wellons' lowbias32 (2018).
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int32, UInt32
-
-from ._spikes import popcount
+from jaxtyping import Array, Int32, UInt32
 
 ROUNDS = 8  # 6 leave correlations between columns a power of two apart
 KEYS = ROUNDS + 4
@@ -66,34 +59,36 @@ def halves(n: int) -> tuple[int, int]:
     return bits, -(-n // (1 << bits))
 
 
-def _u32(x: int) -> Array:
+def u32(x: int) -> Array:
+    """A whole number as a word of 32 bits, modulo 2^32."""
     return jnp.uint32(x & 0xFFFFFFFF)
 
 
 def _mix(x):
     x = x ^ (x >> 16)
-    x = x * _u32(0x7FEB352D)
+    x = x * u32(0x7FEB352D)
     x = x ^ (x >> 15)
-    x = x * _u32(0x846CA68B)
+    x = x * u32(0x846CA68B)
     return x ^ (x >> 16)
 
 
 def row_keys(seed: UInt32[Array, "..."], row: Int32[Array, "..."]) -> tuple[Array, ...]:
     """The 32-bit words that all of row `row` comes from."""
     i = row.astype(jnp.uint32)
-    s0 = _mix(seed ^ _u32(GOLDEN))
-    s1 = _mix(s0 + _u32(0x85EBCA6B))
-    k0 = _mix(s0 ^ _mix(i * _u32(0x9E3779B1) + _u32(1)))
-    k1 = _mix((k0 + s1) ^ (i * _u32(0x85EBCA77) + _u32(0xC2B2AE3D)))
-    return tuple(_mix(k0 + _u32(q * GOLDEN)) ^ k1 for q in range(KEYS))
+    s0 = _mix(seed ^ u32(GOLDEN))
+    s1 = _mix(s0 + u32(0x85EBCA6B))
+    k0 = _mix(s0 ^ _mix(i * u32(0x9E3779B1) + u32(1)))
+    k1 = _mix((k0 + s1) ^ (i * u32(0x85EBCA77) + u32(0xC2B2AE3D)))
+    return tuple(_mix(k0 + u32(q * GOLDEN)) ^ k1 for q in range(KEYS))
 
 
-def _odd(key, word):
-    return (key & _u32(0xFFFF) | _u32(1)).astype(word)
+def odd(key, word):
+    """The odd number of 16 bits of a key."""
+    return (key & u32(0xFFFF) | u32(1)).astype(word)
 
 
 def _hashed(x, key, size, word):
-    return (x * _odd(key, word) + (key >> 16).astype(word)) & word(size - 1)
+    return (x * odd(key, word) + (key >> 16).astype(word)) & word(size - 1)
 
 
 def shifts(size: int) -> tuple[int, int]:
@@ -102,8 +97,8 @@ def shifts(size: int) -> tuple[int, int]:
     return half + 1, half - 1
 
 
-def _permuted(keys, x, size, word):
-    # A permutation of the words below `size`, a power of two.
+def permuted(keys, x, size: int, word):
+    """A permutation of the words below `size`, a power of two: a round a key."""
     for q, key in enumerate(keys):
         x = _hashed(x, key, size, word)
         x = x ^ (x >> shifts(size)[q % 2])
@@ -124,13 +119,13 @@ def target_halves(keys, k: UInt32[Array, "..."], bits: int, blocks: int, word=jn
     the time.
     """
     if blocks << bits in WORDS:
-        x = _permuted(keys[:WORD_ROUNDS], k.astype(word), blocks << bits, word)
+        x = permuted(keys[:WORD_ROUNDS], k.astype(word), blocks << bits, word)
         return x & word((1 << bits) - 1), x >> bits
-    low, high = (k & _u32((1 << bits) - 1)).astype(word), (k >> bits).astype(word)
+    low, high = (k & u32((1 << bits) - 1)).astype(word), (k >> bits).astype(word)
     for q in range(ROUNDS):
         hashed = _hashed(low if q % 2 else high, keys[q], 1 << 16, word)
         if q % 2:
-            step = (hashed.astype(jnp.uint32) * _u32(blocks)) >> 16
+            step = (hashed.astype(jnp.uint32) * u32(blocks)) >> 16
             high = high + step.astype(word)
             high = _min(high, (high - word(blocks)) & word(0xFFFF))  # modulo blocks
         elif bits:
@@ -153,81 +148,6 @@ def degree_bits(keys) -> UInt32[Array, "..."]:
     return keys[ROUNDS]
 
 
-def _two_words(keys, k, column):
-    # Two words of 16 bits, each a permutation of the synapses' numbers below 2^16.
-    k, column = k.astype(jnp.uint32) & _u32(0xFFFF), column.astype(jnp.uint32)
-    x = _permuted(keys[ROUNDS + 1 :], k, 1 << 16, jnp.uint32)
-    return x, (column * _odd(keys[ROUNDS], jnp.uint32)) & _u32(0xFFFF)
-
-
-def uniform_draw(keys, k: Array, column: Array) -> Int32[Array, "..."]:
-    """A whole number uniform in [0, 2^16)."""
-    x, y = _two_words(keys, k, column)
-    return ((x + y) & _u32(0xFFFF)).astype(jnp.int32)
-
-
-STEP = 900  # of the count of bits
-_VARIANCE = 16 * STEP**2 + (STEP**2 - 1) / 6
-_KAPPA = -(8 + 2 / 120) * STEP**4 / _VARIANCE**2
-_LINEAR = 1 + _KAPPA / 8
-CUBIC = round(-_KAPPA / 24 / _LINEAR / _VARIANCE * 2**46)
-
-
-def normal_draw(keys, k: Array, column: Array) -> Int32[Array, "..."]:
-    """A standard normal number in units of `NORMAL.unit`, rounded, by whole numbers of 16 bits.
-
-    The count of 64 bits is Binomial(64, 1/2); the difference of two uniform numbers, each of one
-    step's width, makes it continuous. Its fourth cumulant kappa is then made up for by the first
-    term of the Cornish-Fisher expansion, z - kappa/24 (z^3 - 3 z), whose linear part is left to the
-    unit. Within 4e-4 of the normal quantile up to 3 sd, 0.04 at 5.
-    """
-    x, y = _two_words(keys, k, column)
-    x = (x + y) & _u32(0xFFFF)
-    words = [x]
-    for q in range(4):
-        x = (x * _odd(keys[q], jnp.uint32) + y) & _u32(0xFFFF)
-        x = x ^ (x >> 7)
-        # Twice x: with x alone, there are keys for which the next x is of y alone.
-        y = (y * _odd(keys[q + 4], jnp.uint32) + 2 * x) & _u32(0xFFFF)
-        words.append(x)
-    a, b, c, d, dither = words
-    count = popcount(a | (b << 16)) + popcount(c | (d << 16))
-    up, down = (((word * _u32(STEP)) >> 16).astype(jnp.int32) for word in (dither, y))
-    steps = (count - 32) * STEP + up - down
-    cube = _rounded(((steps * steps) >> 16) * steps)  # / 2^31
-    return steps + _rounded(cube * CUBIC)
-
-
-def _rounded(x):
-    # x / 2^15
-    return ((x >> 14) + 1) >> 1
-
-
-def split(weight: Float[Array, "*batch 2"], law: Law) -> tuple[Array, ...]:
-    """(a, high, middle, low), with b unit = high + middle + low, each of a third of the bits of the
-    mantissa."""
-    a, rest = weight[..., 0], weight[..., 1] * jnp.asarray(law.unit, weight.dtype)
-    whole, mask = {4: (jnp.int32, -(1 << 16)), 8: (jnp.int64, -(1 << 35))}[rest.dtype.itemsize]
-    parts = []
-    for _ in range(2):
-        bits = lax.bitcast_convert_type(rest, whole) & whole(mask)
-        parts.append(lax.bitcast_convert_type(bits, rest.dtype))
-        rest = rest - parts[-1]
-    return a, *parts, rest
-
-
-def combine(coefficients, draw: Int32[Array, "..."]) -> Float[Array, "..."]:
-    """a + b draw. Every product is exact, so a fused multiply-add gives the same bits as two
-    operations do."""
-    a, high, middle, low = coefficients
-    draw = draw.astype(a.dtype)
-    return ((low * draw + middle * draw) + high * draw) + a
-
-
-UNIFORM = Law(uniform_draw, 2.0**-16)
-NORMAL = Law(normal_draw, _LINEAR / math.sqrt(_VARIANCE))
-
-
 def row(layout, keys, degree, k: Int32[Array, "..."]):
     """The columns of synapses k of a row, int32, and which of them are there."""
     column = target(keys, k.astype(jnp.uint32), layout.form.bits, layout.form.blocks)
@@ -236,29 +156,5 @@ def row(layout, keys, degree, k: Int32[Array, "..."]):
 
 def present(layout, column: UInt32[Array, "..."], degree, k: Int32[Array, "..."]):
     """The columns of synapses k, int32, in bounds, and which of them are there."""
-    inside = (k < degree) & (column < _u32(layout.n_post))
-    return _min(column, _u32(layout.n_post - 1)).astype(jnp.int32), inside
-
-
-def coefficients(layout, w) -> Array | tuple[Array, ...]:
-    """The weights' parameters as `weights` takes them; half precision is drawn in single."""
-    if layout.form.law is None:
-        return w
-    return split(w if w.dtype.itemsize >= 4 else w.astype(jnp.float32), layout.form.law)
-
-
-def weights(layout, keys, k: Int32[Array, "..."], column: Int32[Array, "..."], coef) -> Array:
-    """The weights of synapses k of a row, of these columns."""
-    law = layout.form.law
-    return coef if law is None else combine(coef, law.draw(keys, k, column))
-
-
-def parts(layout, keys, k: Int32[Array, "..."], column: Int32[Array, "..."], terms):
-    """The sum over the last axis of weights * terms, derived by the weights' parameters."""
-    law = layout.form.law
-    if law is None:
-        return jnp.sum(terms, -1)
-    wide = terms.dtype if terms.dtype.itemsize >= 4 else jnp.float32  # float16 ends at 2^16
-    draw = law.draw(keys, k, column).astype(wide) * jnp.asarray(law.unit, wide)
-    draw = jnp.broadcast_to(draw.astype(terms.dtype), terms.shape)
-    return jnp.stack([jnp.sum(terms, -1), jnp.sum(terms * draw, -1)], -1)
+    inside = (k < degree) & (column < u32(layout.n_post))
+    return _min(column, u32(layout.n_post - 1)).astype(jnp.int32), inside

@@ -1,7 +1,7 @@
 """The random matrices of `ops.JIT`, written once more: with NumPy, in 64-bit words, loop by loop.
 
-The hash is stated here as a definition: whoever changes `ops/_jit_matrix.py` changes
-everybody's networks.
+The hash is stated here as a definition: whoever changes `ops/_jit_matrix.py` or `_jit_weights.py`
+changes everybody's networks.
 """
 
 import numpy as np

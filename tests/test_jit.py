@@ -13,7 +13,8 @@ from scipy import stats
 import purebrain as pb
 from purebrain import ops
 from purebrain.ops._jit import _binomial
-from purebrain.ops._jit_matrix import NORMAL, UNIFORM, row_keys, target
+from purebrain.ops._jit_matrix import row_keys, target
+from purebrain.ops._jit_weights import NORMAL, UNIFORM
 from purebrain.ops.xla import _jit as xla
 
 from . import helpers_jit as oracle

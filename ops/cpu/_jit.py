@@ -10,16 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._family import Kernels
-from .._jit_matrix import (
-    KEYS,
-    coefficients,
-    join,
-    parts,
-    present,
-    row_keys,
-    target_halves,
-    weights,
-)
+from .._jit_matrix import KEYS, join, present, row_keys, target_halves
+from .._jit_weights import coefficients, parts, weights
 from ._events import BLOCK, take
 from ._rows import add_rows, for_each_group
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _jit_matrix as jit_matrix
+from .. import _jit_weights as jit_weights
 from ..cpu._csr import delayed_targets
 from ._simt import split
 
@@ -92,7 +93,7 @@ def _random(layout, i, seed, degree) -> Row:
         coefficients = [a[b] for a in w]
         if law is None:
             return coefficients[0]
-        return jit_matrix.weights(layout, keys, k, target(k)[0], coefficients)
+        return jit_weights.weights(layout, keys, k, target(k)[0], coefficients)
 
     def draw(k, dtype):
         drawn = law.draw(keys, k, target(k)[0]).astype(dtype)
@@ -108,7 +109,7 @@ def _random(layout, i, seed, degree) -> Row:
 def _random_weights(layout, w):
     if layout.form.law is None:
         return (w,)
-    return jax.vmap(lambda line: tuple(jit_matrix.coefficients(layout, line)))(w)
+    return jax.vmap(lambda line: tuple(jit_weights.coefficients(layout, line)))(w)
 
 
 JIT = Form(_random, lambda layout, *_: layout.n_pre * layout.form.longest, _random_weights, True)

@@ -4,13 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _jit_matrix as matrix
 from .._family import Kernels
 from .._jit_bands import checked, width_of, widths
+from .._jit_matrix import halves
+from .._jit_weights import NORMAL as NORMAL_LAW
+from .._jit_weights import UNIFORM as UNIFORM_LAW
+from .._jit_weights import coefficients
 from ._call import call, call_in_place
 from ._kinds import GATHER, NORMAL, ONE, OUTER, SCATTER, UNIFORM
 
-LAWS = {None: ONE, matrix.UNIFORM: UNIFORM, matrix.NORMAL: NORMAL}
+LAWS = {None: ONE, UNIFORM_LAW: UNIFORM, NORMAL_LAW: NORMAL}
 SLICE = 256  # synapses of a row made at once: a multiple of the lanes
 
 
@@ -24,8 +27,8 @@ def visit_rows(kind, layout, shape, s, w, x, seed, degree):
         return x if kind == SCATTER else jnp.zeros((batch, *shape), x.dtype)
     from .compiled._jit import jit_rows
 
-    w = w[:, None] if law == ONE else jnp.stack(matrix.coefficients(layout, w), -1)
-    domains = [matrix.halves(n) for n in widths(layout.n_post, width_of(layout))]
+    w = w[:, None] if law == ONE else jnp.stack(coefficients(layout, w), -1)
+    domains = [halves(n) for n in widths(layout.n_post, width_of(layout))]
     most = max(blocks << bits for bits, blocks in domains)
     narrow = most <= 1 << 16
     sizes = batch, w.shape[0], layout.n_pre, layout.n_post, layout.lo, width_of(layout)

@@ -10,6 +10,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from .. import _jit_matrix as jit_matrix
+from .. import _jit_weights as jit_weights
 from ._pieces import ZERO
 
 LANES = 128
@@ -141,7 +142,7 @@ def _words(x):
 def _jit_constants(layout, w, seed, degree):
     if layout.form.law is None:
         return _words(seed)[None]
-    return jnp.stack([_words(word) for word in (seed, *jit_matrix.coefficients(layout, w[0]))])
+    return jnp.stack([_words(word) for word in (seed, *jit_weights.coefficients(layout, w[0]))])
 
 
 def _random(layout, i, constants, degree):
@@ -153,7 +154,7 @@ def _random(layout, i, constants, degree):
         column, there = jit_matrix.row(layout, keys, degree, k)
         if layout.form.law is None:
             return column, None, there
-        return column, jit_matrix.weights(layout, keys, k, column, coefficients), there
+        return column, jit_weights.weights(layout, keys, k, column, coefficients), there
 
     return synapses
 

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._family import Kernels
-from .._jit_matrix import coefficients, parts, row, row_keys, weights
+from .._jit_matrix import row, row_keys
+from .._jit_weights import coefficients, parts, weights
 from .._spikes import as_floats
 from ..cpu._events import take
 

@@ -1,4 +1,4 @@
-"""The draws of a random matrix's weights (`_jit_matrix`), many at once, and the weights."""
+"""The draws of a random matrix's weights (`ops._jit_weights`), many at once, and the weights."""
 
 import numpy as np
 from llvmlite import ir
@@ -6,7 +6,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..._jit_matrix import CUBIC, ROUNDS, STEP, shifts
+from ..._jit_matrix import ROUNDS, shifts
+from ..._jit_weights import CUBIC, STEP
 from .._kinds import NORMAL, UNIFORM
 from ._jit_columns import (
     AHEAD,
@@ -74,7 +75,7 @@ def _normal(builder, keys, first, column):
 
 
 def _weights(builder, draw, law, w):
-    """`_jit_matrix.combine`."""
+    """`_jit_weights.combine`."""
     lanes, kind = draw.type.count, w[0].type
     if law == NORMAL:
         draw = builder.sub(draw, all_of(builder, ZERO_OF_NORMAL, lanes))

@@ -128,7 +128,7 @@ def value_of(total, counted, law, w):
     count = i32(u32(total) >> u32(COUNT))
     draws = i32(u32(total) & u32((1 << COUNT) - 1))
     draws = number(i32(draws - i32(count * i32(ZERO_OF_NORMAL if law == NORMAL else 0))))
-    # `_jit_matrix.combine`, of so many synapses.
+    # `_jit_weights.combine`, of so many synapses.
     return ((w[3] * draws + w[2] * draws) + w[1] * draws) + w[0] * number(count)
 
 
