@@ -80,7 +80,7 @@ def test_products_with_the_dense_matrix(law, dtype, size):
 @each_law
 @each_dtype
 @pytest.mark.parametrize("own_weights", [False, True])
-@pytest.mark.parametrize(("p", "n_post"), [(0.01, 140_000), (1.0, 900)])
+@pytest.mark.parametrize(("p", "n_post"), [(0.01, 140_000), (0.4, 900), (1.0, 900)])
 def test_sums_of_many_rows(law, dtype, own_weights, p, n_post):
     # Examples of no event, few and more than a byte counts; the targets' values to add to.
     op = pb.cast(LAWS[law](p, 700, n_post), dtype)

@@ -133,6 +133,15 @@ def value_of(total, counted, law, w):
 
 
 @njit(error_model="numpy", forceinline=True)
+def most_counted(sums, size, law):
+    """The greatest number of synapses that one of so many targets has."""
+    most = sums.dtype.type(0)
+    for k in range(size):
+        most = max(most, sums[k])
+    return np.int64(most) if law == ONE else np.int64(u32(most) >> u32(COUNT))
+
+
+@njit(error_model="numpy", forceinline=True)
 def add_band(y, sums, counted, found, events, packed, seed, degree, domain, law, w, room):
     """Adds the rows of the events that were found to y.
 
@@ -145,15 +154,22 @@ def add_band(y, sums, counted, found, events, packed, seed, degree, domain, law,
     if n == 0 or n * degree[found[0]] < 2 * size:
         add_rows(y, False, False, found, *rows)
         return
-    most = MOST if counted else n
-    for e in range(0, n, most):
-        add_rows(sums, True, counted, found[e : e + most], *rows)
+    done, left = 0, MOST
+    while done < n:
+        some = found[done : done + left] if counted else found
+        add_rows(sums, True, counted, some, *rows)
+        done += some.size
+        # Few of a sparse matrix's rows meet at one target: then there is room for more.
+        left = MOST - most_counted(sums, size, law) if counted else 0
+        if done < n and left >= MOST // 4:
+            continue
         for k in range(y.size):
             # Where nothing came, nothing is added: not 0 times a weight that may be infinite.
             value = value_of(sums[k], counted, law, w)
             y[k] += value if sums[k] != 0 else y.dtype.type(0)
         for k in range(size):
             sums[k] = 0
+        left = MOST
 
 
 @njit(error_model="numpy", forceinline=True)
