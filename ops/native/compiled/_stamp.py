@@ -10,6 +10,6 @@ SOURCES = [
     *sorted(HERE.glob("*.py")),
     HERE.parent / "_kinds.py",
     HERE.parent.parent / "_jit_matrix.py",
-    HERE.parent.parent / "_jit_bands.py",
+    HERE.parent.parent / "_jit_weights.py",
 ]
 STAMP = zlib.crc32(b"".join(path.read_bytes() for path in SOURCES))
