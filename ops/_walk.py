@@ -1,5 +1,5 @@
-"""Visiting the spikes of one step, and nothing else, on a machine that runs loops well (the
-CPU)."""
+"""Loops: over parts of a length; over the spikes of one step and nothing else, on a machine that
+runs loops well (the CPU)."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,6 +11,18 @@ from jaxtyping import Array, Int32, UInt32
 from ._spikes import pack_bits
 
 C = TypeVar("C")
+
+
+def for_each_part(
+    length: Int32[Array, ""], size: int, visit: Callable[[C, Int32[Array, ""]], C], carry: C
+) -> C:
+    """Folds `carry = visit(carry, first)` over first = 0, size, 2 size, ... below `length`.
+
+    Turns are counted one by one: of `while i < n: i += 2`, with numbers it knows, the XLA of JAX
+    0.10 may take a turn too few (none for n = 1).
+    """
+    turns = lax.div(length + jnp.int32(size - 1), jnp.int32(size))
+    return lax.fori_loop(jnp.int32(0), turns, lambda n, c: visit(c, n * size), carry)
 
 
 def walk(

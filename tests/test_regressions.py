@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import purebrain as pb
-from purebrain import ops
+from purebrain import ops, train
 from purebrain._delay import Ring
+from purebrain.ops import cpu
 
 
 def test_times_off_the_grid_of_another_dt_are_refused():
@@ -126,3 +127,38 @@ def test_merging_distant_views_keeps_state_small_and_matrices_whole():
     ]
     np.testing.assert_array_equal(runs[0].saved["N"], runs[1].saved["N"])
     assert float(runs[0].saved["N"].sum()) > 0
+
+
+def _csr(*lengths):
+    indptr = np.cumsum([0, *lengths])
+    indices = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
+    return ops.CSR(np.arange(1.0, indptr[-1] + 1), indptr, indices, max(lengths))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ops.jit_normal(0.3, 1.0, 0.3, 60, 50, seed=3),
+        lambda: ops.jit_homogeneous(1.0, 0.02, 1, 100, seed=15),  # a row of one synapse
+        lambda: ops.FixedOutdegree(0.5, np.arange(50_000, dtype=np.int32).reshape(-1, 5) % 99, 99),
+        lambda: _csr(1, 2000, 65, 0, 64),
+        lambda: _csr(*[1, 64] * 5000),
+    ],
+)
+@pytest.mark.parametrize("n_events", [1, 2, 65])
+def test_spikes_that_the_compiler_knows(make, n_events):
+    """XLA took no turn of a loop by 64 to a number it knew, if that was 1."""
+    op = ops.tuned(make(), cpu.Tuning(native=False))
+    s = jnp.zeros(op.n_pre).at[np.arange(min(n_events, op.n_pre))].set(1.0)
+    known, given = jax.jit(lambda: op.mv(s))(), jax.jit(lambda op, s: op.mv(s))(op, s)
+    assert jnp.any(given != 0)
+    np.testing.assert_array_equal(known, given)
+
+
+def test_events_that_the_compiler_knows():
+    times = np.full((1, 3), 0.2) + np.arange(3)
+    events = train.events_from_times(times, 4)
+    w = jnp.arange(3.0)[:, None] + jnp.ones((1, 4))
+    np.testing.assert_array_equal(
+        jax.jit(lambda: train.project(events, w))(), jax.jit(train.project)(events, w)
+    )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._family import Kernels, of_view
+from .._walk import for_each_part
 from ._events import at, for_each_event, take
 from ._rows import add_rows
 from ._sums import sum_rows
@@ -34,18 +35,15 @@ def _for_each_slice(layout, indptr, i, visit, carry):
     last = jnp.int32(layout.form.n_synapses - layout.form.width)
     places = jnp.arange(layout.form.width, dtype=jnp.int32).reshape(*[1] * jnp.ndim(i), -1)
 
-    def one(p, carry):
+    def one(carry, done):
+        p = start + done
         first = jnp.minimum(p, last)
         place = first[..., None] + places
         return visit(carry, first, (place >= p[..., None]) & (place < stop[..., None]))
 
     if layout.form.one_slice:
-        return one(start, carry)
-    return lax.while_loop(
-        lambda state: jnp.any(state[0] < stop),
-        lambda state: (state[0] + layout.form.width, one(*state)),
-        (start, carry),
-    )[1]
+        return one(carry, jnp.int32(0))
+    return for_each_part(jnp.max(stop - start), layout.form.width, one, carry)
 
 
 def slices(layout, a, first):

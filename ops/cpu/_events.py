@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._spikes import pack_bits
-from .._walk import walk
+from .._walk import for_each_part, walk
 
 BLOCK = 64  # events listed at once
 RADIX = 8  # terms of a sum
@@ -87,8 +87,7 @@ def for_each_block(layout, s, visit, carry):
     starts = _starts(count(words))
     last = jnp.int32(words.size - 1)
 
-    def block(state):
-        first, carry = state
+    def block(carry, first):
         rank = first + jnp.arange(BLOCK, dtype=jnp.int32)
 
         def reaches(j):
@@ -105,6 +104,6 @@ def for_each_block(layout, s, visit, carry):
         b, j = j // n_words, j % n_words
         i = lax.clamp(jnp.int32(0), bit * n_words + j - layout.lo, jnp.int32(layout.n_pre - 1))
         values = None if s.dtype == jnp.uint32 else take(s.reshape(-1), b * layout.n_pre + i)
-        return first + BLOCK, visit(carry, b, i, values, starts[-1] - first)
+        return visit(carry, b, i, values, starts[-1] - first)
 
-    return lax.while_loop(lambda state: state[0] < starts[-1], block, (jnp.int32(0), carry))[1]
+    return for_each_part(starts[-1], BLOCK, block, carry)

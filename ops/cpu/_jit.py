@@ -12,6 +12,7 @@ from jax import lax
 from .._family import Kernels
 from .._jit_matrix import KEYS, join, present, row_keys, target_halves
 from .._jit_weights import coefficients, parts, weights
+from .._walk import for_each_part
 from ._events import BLOCK, take
 from ._rows import add_rows, for_each_group
 
@@ -51,19 +52,14 @@ def _for_each_slice(layout, words, degree, fold, carry):
     keys [rows, 1], k [1, width], the others [rows, width]."""
     keys = tuple(words[:, q : q + 1] for q in range(KEYS))
 
-    def part(first, carry):
+    def part(carry, first):
         k = first + jnp.arange(layout.form.width, dtype=jnp.int32)[None]
         column = join(*_halves(layout, keys, k, degree), layout.form.bits)
         return fold(carry, keys, k, *present(layout, column, degree[:, None], k))
 
     if layout.form.width >= layout.form.longest:
-        return part(jnp.int32(0), carry)
-    longest = jnp.max(degree)
-    return lax.while_loop(
-        lambda state: state[0] < longest,
-        lambda state: (state[0] + layout.form.width, part(*state)),
-        (jnp.int32(0), carry),
-    )[1]
+        return part(carry, jnp.int32(0))
+    return for_each_part(jnp.max(degree), layout.form.width, part, carry)
 
 
 def scatter(layout, y, s, w, seed, degree):

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
+from .._walk import for_each_part
 from ._events import sorted_events
 from ._simt import accumulator, launch, split, strided, when
 
@@ -45,16 +46,15 @@ def sorted_scatter(form, layout, tuning, y, s, w, structure, weight_of):
         target = jnp.where(there, b * layout.n_post + target, jnp.int32(y.size))
         return target.reshape(-1), jnp.broadcast_to(value, target.shape).reshape(-1)
 
-    def chunk(state):
-        first, out = state
+    def chunk(out, first):
         target, value = lax.sort(terms(first), num_keys=1, is_stable=True)
-        return first + at_once, _add_segments(tuning, out, target, value)
+        return _add_segments(tuning, out, target, value)
 
-    state = jnp.int32(0), y.astype(dtype).reshape(-1)
+    out = y.astype(dtype).reshape(-1)
     if at_once == most:
-        _, out = chunk(state)
+        out = chunk(out, jnp.int32(0))
     else:
-        _, out = lax.while_loop(lambda state: state[0] < ends[-1], chunk, state)
+        out = for_each_part(ends[-1], at_once, chunk, out)
     return out.astype(y.dtype).reshape(y.shape)
 
 

@@ -214,19 +214,19 @@ def _sum_of_rows(x, ids, starts, ids_back, starts_back, *, layout):
 
     def block(_, bounds):
         start, stop = bounds
-        longest = jnp.max(stop - start)
+        # Counted by turns: XLA may take a turn too few of a loop by UNROLL to a number it knows.
+        turns = (jnp.max(stop - start) + UNROLL - 1) // UNROLL
 
-        def turn(carry):
-            done, y = carry
+        def turn(n, y):
             part = jnp.zeros_like(y)
             for k in range(UNROLL):
-                at = start + done + k
+                at = start + n * UNROLL + k
                 i = jnp.where(at < stop, ids[jnp.minimum(at, ids.size - 1)], last)
                 part = part + x.at[i].get(mode="promise_in_bounds")
-            return done + UNROLL, y + part
+            return y + part
 
         y = jnp.zeros((rows, x.shape[1]), x.dtype)
-        return None, lax.while_loop(lambda c: c[0] < longest, turn, (jnp.int32(0), y))[1]
+        return None, lax.fori_loop(jnp.int32(0), turns, turn, y)
 
     return lax.scan(block, None, bounds)[1].reshape(starts.size - 1, -1)
 
