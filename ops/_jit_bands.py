@@ -11,10 +11,10 @@ from jax import lax
 from jaxtyping import Array, Int32, UInt32
 
 from ._family import Kernels
-from ._jit_matrix import GOLDEN, WORDS, halves
+from ._jit_matrix import GOLDEN, WORDS, halves, mix, u32
 
 SYNAPSES = 1 << 8  # a row and band: of fewer, keys of their own would take too long
-MOST = 1 << 8  # bands: each has a number of synapses for every row
+COLUMNS = 1 << 8  # at least, of a band for each band: all have numbers of synapses for every row
 
 
 class Band(NamedTuple):
@@ -27,9 +27,12 @@ class Band(NamedTuple):
 
 
 def band_width(n_post: int, p: float) -> int:
-    """How many columns the bands of a matrix have: all, of a matrix that is not in bands."""
+    """How many columns the bands of a matrix have: all, of a matrix that is not in bands.
+
+    Narrow ones are for the caches of CPUs; on other platforms bands take turns.
+    """
     for width in WORDS:
-        if width < n_post <= MOST * width and p * width >= SYNAPSES:
+        if width < n_post <= width // COLUMNS * width and p * width >= SYNAPSES:
             return width
     return n_post
 
@@ -45,9 +48,10 @@ def widths(n_post: int, width: int) -> list[int]:
     return [min(width, n_post - lo) for lo in range(0, n_post, width)] if n_post else [0]
 
 
-def seed_of(seed, band):
-    """The seed of a band; the first has that of the matrix."""
-    return seed + jnp.uint32(GOLDEN) * jnp.asarray(band, jnp.uint32)
+def seed_of(seed, band, bands: int):
+    """The seed of one of so many bands: mixed, for matrices of seeds `GOLDEN` apart would share all
+    but one."""
+    return seed if bands == 1 else mix(seed) + u32(GOLDEN) * jnp.asarray(band, jnp.uint32)
 
 
 def as_band(layout, band, seed, degree) -> Band:
@@ -60,7 +64,7 @@ def as_band(layout, band, seed, degree) -> Band:
     bits, blocks = halves(n_post)
     form = layout.form._replace(bits=bits, blocks=blocks, bands=1)
     own = layout._replace(n_post=n_post, form=form)
-    return Band(own, band * width, seed_of(seed, band), degree[band])
+    return Band(own, band * width, seed_of(seed, band, layout.form.bands), degree[band])
 
 
 def checked(layout, degree):

@@ -64,7 +64,8 @@ def u32(x: int) -> Array:
     return jnp.uint32(x & 0xFFFFFFFF)
 
 
-def _mix(x):
+def mix(x):
+    """A bijection of words of 32 bits, none of which tells of the others."""
     x = x ^ (x >> 16)
     x = x * u32(0x7FEB352D)
     x = x ^ (x >> 15)
@@ -75,11 +76,11 @@ def _mix(x):
 def row_keys(seed: UInt32[Array, "..."], row: Int32[Array, "..."]) -> tuple[Array, ...]:
     """The 32-bit words that all of row `row` comes from."""
     i = row.astype(jnp.uint32)
-    s0 = _mix(seed ^ u32(GOLDEN))
-    s1 = _mix(s0 + u32(0x85EBCA6B))
-    k0 = _mix(s0 ^ _mix(i * u32(0x9E3779B1) + u32(1)))
-    k1 = _mix((k0 + s1) ^ (i * u32(0x85EBCA77) + u32(0xC2B2AE3D)))
-    return tuple(_mix(k0 + u32(q * GOLDEN)) ^ k1 for q in range(KEYS))
+    s0 = mix(seed ^ u32(GOLDEN))
+    s1 = mix(s0 + u32(0x85EBCA6B))
+    k0 = mix(s0 ^ mix(i * u32(0x9E3779B1) + u32(1)))
+    k1 = mix((k0 + s1) ^ (i * u32(0x85EBCA77) + u32(0xC2B2AE3D)))
+    return tuple(mix(k0 + u32(q * GOLDEN)) ^ k1 for q in range(KEYS))
 
 
 def odd(key, word):

@@ -86,8 +86,16 @@ def normal(words, k, column):
         x = x ^ (x >> U(7))
         y = y * odd(words[q + 4]) + U(2) * x & HALF
         count += bits(x) if q < 3 else 0
-    dither = (x * U(900) >> U(16)).astype(int) - (y * U(900) >> U(16)).astype(int)
-    steps = (count - 32) * 900 + dither
+    return normal_of_steps((count - 32) * 900 + dither(x) - dither(y))
+
+
+def dither(word):
+    """A number uniform in [0, 900)."""
+    return (word * U(900) >> U(16)).astype(int)
+
+
+def normal_of_steps(steps):
+    """Standard normal numbers of those of 900 times the standard deviation of 64 bits' count."""
     cube = np.floor(steps**2 // 2**16 * steps / 2**15 + 0.5).astype(int)
     variance = 16 * 900**2 + (900**2 - 1) / 6
     kappa = -(8 + 1 / 60) * 900**4 / variance**2  # the fourth cumulant, over the variance squared
@@ -107,7 +115,7 @@ def degrees(words, p, n_post):
 def bands(p, n_post):
     """(first column, number of columns) of each band."""
     for n in (2**14, 2**15, 2**16):
-        if n < n_post <= 2**8 * n and p * n >= 2**8:
+        if n < n_post <= n * n / 2**8 and p * n >= 2**8:
             return [(lo, min(n, n_post - lo)) for lo in range(0, n_post, n)]
     return [(0, n_post)]
 
@@ -117,7 +125,10 @@ def synapses(seed, p, n_pre, n_post, draws=None):
     if 0 in (n_pre, n_post):
         return np.zeros(0, np.int32), np.zeros(0, np.int32)
     pre, post, drawn = [], [], []
-    for b, (lo, n) in enumerate(bands(p, n_post)):
+    parts = bands(p, n_post)
+    if len(parts) > 1:
+        seed = int(mix(np.array(seed, U)))
+    for b, (lo, n) in enumerate(parts):
         for i in range(n_pre):
             words = row_words((seed + b * 0x9E3779B9) % 2**32, np.array(i))
             k = np.arange(degrees(words, p, n), dtype=U)

@@ -14,7 +14,7 @@ import purebrain as pb
 from purebrain import ops
 from purebrain.ops._jit import _binomial
 from purebrain.ops._jit_matrix import row_keys, target
-from purebrain.ops._jit_weights import NORMAL, UNIFORM
+from purebrain.ops._jit_weights import NORMAL, UNIFORM, split
 from purebrain.ops.xla import _jit as xla
 
 from . import helpers_jit as oracle
@@ -188,13 +188,39 @@ def test_matrices_of_long_rows_are_in_bands():
     assert len(set(zip(pre, post, strict=True))) == pre.size  # none comes twice
     for p, n_post in ((0.005, 2**16), (0.99 / 256, 140_000), (0.005, 2**24 + 1), (0.5, 2**14)):
         assert homogeneous(p=p, n_pre=30, n_post=n_post).degree.shape == (30,)
-    # As narrow as rows of 256 synapses allow, and 256 of them at most.
+    # As narrow as rows of 256 synapses allow, and of so many columns for each band.
     for p, n_post, n_bands in (
         *((2.0**-8, 2**16 + 1, 2), (2.0**-7, 2**15 + 1, 2), (2.0**-6, 2**14 + 1, 2)),
         *((0.99 / 64, 140_000, 5), (0.99 / 128, 140_000, 3)),
-        *((0.5, 2**22, 256), (0.5, 2**22 + 1, 129)),
+        *((0.5, 2**20, 64), (0.5, 2**20 + 1, 33), (0.5, 2**22, 128), (0.5, 2**22 + 1, 65)),
     ):
         assert homogeneous(p=p, n_pre=30, n_post=n_post).degree.shape == (n_bands, 30)
+
+
+def test_no_other_seed_has_the_same_bands():
+    made = [homogeneous(p=0.05, n_pre=10, n_post=3 * 2**14, seed=s) for s in (5, 5 + 0x9E3779B9)]
+    bands = [
+        {tuple(np.sort(post[(pre == 0) & (post >> 14 == b)] % 2**14)) for b in range(3)}
+        for pre, post, _ in (op.as_coo() for op in made)
+    ]
+    assert len(set.union(*bands)) == 6
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("p", "n_post"), [(0.02, 20_000), (0.008, 70_000), (0.01, 2**15)])
+def test_bands_and_words_bit_for_bit_both_ways(native, law, p, n_post):
+    op = ops.tuned(LAWS[law](p=p, n_pre=5, n_post=n_post), ops.cpu.Tuning(native=native))
+    pre, post, weight = op.as_coo()
+    want = np.zeros((5, n_post))
+    want[pre, post] = weight
+    columns = np.concatenate([post[:: post.size // 40], [0, n_post - 1]])
+    some = jnp.zeros((columns.size, n_post)).at[np.arange(columns.size), columns].set(1.0)
+    eye = jnp.eye(5)
+    np.testing.assert_array_equal(op.mm(eye), want)
+    np.testing.assert_array_equal(op.mm(ops.pack(eye > 0)), want)
+    np.testing.assert_array_equal(op.mm_t(some), want[:, columns].T)
+    np.testing.assert_array_equal(jax.vmap(jax.vjp(op.mv, eye[0])[1])(some)[0], want[:, columns].T)
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -245,6 +271,43 @@ def test_weights_have_their_distribution(seed):
     assert abs(stats.kurtosis(z)) < 5 * np.sqrt(24 / z.size)
     tail = (abs(z) > 3).sum()
     assert abs(tail - z.size * 2 * stats.norm.sf(3)) < 5 * np.sqrt(z.size * 2 * stats.norm.sf(3))
+
+
+def test_normal_draws_have_the_quantiles_that_are_said():
+    """The distribution of all words: exact."""
+    share = np.bincount(oracle.dither(np.arange(2**16, dtype=np.uint64))) / 2**16
+    counts = np.zeros(64 * 900 + 1)
+    counts[::900] = stats.binom.pmf(np.arange(65), 64, 0.5)
+    mass = np.convolve(counts, np.convolve(share, share[::-1]))
+    z = oracle.normal_of_steps(np.arange(mass.size) - mass.size // 2)
+    assert (np.diff(z) >= 0).all() and abs((mass * z).sum()) < 1e-5
+    assert abs((mass * z**2).sum() - 1) < 2e-4 and abs((mass * z**4).sum() - 3) < 2e-3
+    below = np.cumsum(mass) - mass / 2
+    error = abs(z - stats.norm.ppf(np.minimum(below, 1 - below)) * np.sign(below - 0.5) * -1)
+    for end, bound in ((2, 6e-4), (3, 0.003), (5, 0.025)):
+        assert error[abs(z) < end].max() < bound
+        assert error[abs(z) < end].max() > bound / 2
+
+
+def products_that_are_added(equations):
+    """The sums and differences one of whose terms is a product."""
+    made = {v: e.primitive.name for e in equations for v in e.outvars}
+    sums = [e for e in equations if e.primitive.name in ("add", "sub")]
+    return [e for e in sums if "mul" in [made.get(v) for v in e.invars if not hasattr(v, "val")]]
+
+
+def test_parts_of_weights_are_the_same_however_products_are_contracted():
+    """A compiler may make one operation of a product and a sum, which rounds once: of the parts no
+    product is added, and of draws they give products that are exact."""
+    w = jnp.asarray(np.random.default_rng(0).normal(size=(1000, 2)), jnp.float32)
+    jaxpr = jax.make_jaxpr(lambda w: split(w, NORMAL))(w)
+    assert jaxpr.eqns and not products_that_are_added(jaxpr.eqns)
+    a, *parts = (np.asarray(part, np.float64) for part in split(w, NORMAL))
+    np.testing.assert_array_equal(a, w[:, 0])
+    np.testing.assert_allclose(sum(parts), np.asarray(w[:, 1]) * NORMAL.unit, rtol=2.0**-22)
+    for part in parts:
+        exact = part[:, None] * [2**15 - 1, -(2**15), 12345]
+        np.testing.assert_array_equal(exact, exact.astype(np.float32))
 
 
 @pytest.mark.parametrize("law", ["uniform", "normal"])

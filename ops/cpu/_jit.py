@@ -1,8 +1,7 @@
 """CPU kernels of random matrices: rows made on the fly, several at once, `layout.form.width`
 synapses of each.
 
-On one core a synapse takes 0.5 ns of the hash and about 1 ns of the addition to its target; so it
-does in C (tests/benchmarks/jit_scatter.c).
+They run where Numba's do not.
 """
 
 import jax

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._family import Kernels
-from .._jit_bands import checked, width_of, widths
+from .._jit_bands import checked, seed_of, width_of, widths
 from .._jit_matrix import halves
 from .._jit_weights import NORMAL as NORMAL_LAW
 from .._jit_weights import UNIFORM as UNIFORM_LAW
@@ -44,6 +44,7 @@ def visit_rows(kind, layout, shape, s, w, x, seed, degree):
         jax.ShapeDtypeStruct((most if ahead else 0,), sums),
     ]
     static = kind, str(x.dtype), str(s.dtype), str(sums), law, narrow, ahead
+    seed = seed_of(seed, 0, form.bands)
     degree = checked(layout, degree).astype(jnp.int32)
     operands = sizes, w, np.array(domains, np.uint16), seed, degree
     if kind == SCATTER:

@@ -13,7 +13,8 @@ def jit(p, weight, *, key) -> "JITRule":
     """Connects each pair of neurons with probability p, independently, and stores no synapse.
 
     Rows are made from a hash whenever a neuron spikes: networks of millions fit in memory. On a CPU
-    this takes two to three times as long as stored synapses (`connect.fixed_prob`).
+    this takes as long as stored synapses (`connect.fixed_prob`) or up to twice as long, and two to
+    three times without Numba.
 
     **Arguments:**
 

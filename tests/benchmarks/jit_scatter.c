@@ -97,7 +97,7 @@ int main(int argc, char **argv)
         for (uint32_t i = 0; i < rows; i++)                                            \
             for (uint32_t k = 0; k < synapses; k += SLICE) {                           \
                 m = synapses - k < SLICE ? synapses - k : SLICE;                       \
-                columns(1 + lo / band * 0x9E3779B9, i, k, m, bits, blocks, made);      \
+                columns(mix(1) + lo / band * 0x9E3779B9, i, k, m, bits, blocks, made);      \
                 use                                                                    \
             }                                                                          \
     }

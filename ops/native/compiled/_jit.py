@@ -137,7 +137,7 @@ def jit_rows(kind, number, event, sums_of, law, narrow, ahead, stamp, keep):
                             ours = at * n_weights if sizes[1] > 1 else 0
                             if each and (at == b or sizes[1] > 1):
                                 own = w[ours : ours + n_weights]
-                                put_weights(weights, columns, law, narrow, keys, first, m, own)
+                                put_weights(weights, columns, law, keys, first, m, own)
                             mine = out[at * n_out : (at + 1) * n_out]
                             if kind == SCATTER:
                                 mine = mine[lo : lo + width]

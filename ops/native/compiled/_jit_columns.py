@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ..._jit_matrix import GOLDEN, KEYS, ROUNDS, WORD_ROUNDS, WORDS
+from ..._jit_matrix import GOLDEN, KEYS, ROUNDS, WORD_ROUNDS, WORDS, shifts
 
 LANES = 128  # columns made at once: four of the widest vectors, whose rounds overlap
 AHEAD = 64  # made ahead: a core sees past the use of so few, to the arithmetic of the next
@@ -82,9 +82,11 @@ def put_words(typing, out, keys, first, size):
     def code(context, builder, signature, args):
         out, keys, first, size = args
         mask = all_of(builder, builder.sub(size, LONG(1)), AHEAD)
-        # `_jit_matrix.shifts`
-        half = builder.select(builder.icmp_unsigned("<", size, LONG(1 << 16)), LONG(7), LONG(8))
-        turns = [all_of(builder, builder.add(half, LONG(d)), AHEAD) for d in (1, -1)]
+        whole = builder.icmp_unsigned("==", size, LONG(1 << 16))
+        turns = [
+            all_of(builder, builder.select(whole, LONG(x), LONG(y)), AHEAD)
+            for x, y in zip(shifts(1 << 16), shifts(1 << 15), strict=True)  # as of 1 << 14
+        ]
         x = count_from(builder, first, AHEAD)
         for q in range(WORD_ROUNDS):
             x = hashed(builder, x, builder.extract_value(keys, q))

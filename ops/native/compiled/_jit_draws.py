@@ -89,57 +89,51 @@ def _weights(builder, draw, law, w):
     return total
 
 
-def _put(law, kind):
-    """Puts the draws of `AHEAD` synapses from `first` on at the address `out`, of those whose
-    columns, words of `kind`, are at another; or the weights of these coefficients."""
+def _put(law):
+    """Puts the draws of `AHEAD` synapses from `first` on at the start of `out`, of those whose
+    columns are at the start of another array; or the weights of these coefficients."""
 
     @intrinsic
     def put(typing, out, columns, keys, first, w):
         def code(context, builder, signature, args):
-            out, columns, keys, first, w = args
-            place = builder.inttoptr(columns, ir.VectorType(kind, AHEAD).as_pointer())
-            column = builder.load(place, align=kind.width // 8)
-            if kind is LONG:
+            kinds, (*arrays, keys, first, w) = signature.args, args
+            out, columns = (
+                context.make_array(kind)(context, builder, array).data
+                for kind, array in zip(kinds, arrays, strict=False)
+            )
+            size = kinds[1].dtype.bitwidth
+            words = ir.VectorType(ir.IntType(size), AHEAD).as_pointer()
+            column = builder.load(builder.bitcast(columns, words), align=size // 8)
+            if size > SHORT.width:
                 column = builder.trunc(column, ir.VectorType(SHORT, AHEAD))
-            values, size = (_normal if law == NORMAL else _uniform)(builder, keys, first, column), 2
-            if signature.args[4] != types.none:
+            values = (_normal if law == NORMAL else _uniform)(builder, keys, first, column)
+            if kinds[4] != types.none:
                 coefficients = [builder.extract_value(w, q) for q in range(4)]
-                values, size = _weights(builder, values, law, coefficients), signature.args[4].dtype
-                size = size.bitwidth // 8
-            builder.store(values, builder.inttoptr(out, values.type.as_pointer()), align=size)
+                values = _weights(builder, values, law, coefficients)
+            place = builder.bitcast(out, values.type.as_pointer())
+            builder.store(values, place, align=kinds[0].dtype.bitwidth // 8)
             return context.get_dummy_value()
 
-        return types.void(types.int64, types.int64, KEY_WORDS, types.uint32, w), code
+        return types.void(out, columns, KEY_WORDS, types.uint32, w), code
 
     return put
 
 
-_uniform_narrow, _uniform_wide = _put(UNIFORM, SHORT), _put(UNIFORM, LONG)
-_normal_narrow, _normal_wide = _put(NORMAL, SHORT), _put(NORMAL, LONG)
+_put_uniform, _put_normal = _put(UNIFORM), _put(NORMAL)
 
 
 @njit(error_model="numpy", forceinline=True)
-def _put_terms(out, columns, law, narrow, keys, first, n, w):
-    to, of, size = out.ctypes.data, columns.ctypes.data, out.itemsize
+def put_ahead(out, columns, law, keys, first, w):
+    """Puts the weights of a law, of the coefficients w, or its draws if there are none, of synapses
+    first to first + AHEAD - 1, of their columns."""
+    if law == UNIFORM:
+        _put_uniform(out, columns, keys, u32(first), w)
+    if law == NORMAL:
+        _put_normal(out, columns, keys, u32(first), w)
+
+
+@njit(error_model="numpy", forceinline=True)
+def put_weights(out, columns, law, keys, first, n, w):
+    """The same of n synapses; both arrays have room for a multiple of `AHEAD`."""
     for j in range(0, n, AHEAD):
-        if law == UNIFORM and narrow:
-            _uniform_narrow(to + size * j, of + 2 * j, keys, u32(first + j), w)
-        if law == UNIFORM and not narrow:
-            _uniform_wide(to + size * j, of + 4 * j, keys, u32(first + j), w)
-        if law == NORMAL and narrow:
-            _normal_narrow(to + size * j, of + 2 * j, keys, u32(first + j), w)
-        if law == NORMAL and not narrow:
-            _normal_wide(to + size * j, of + 4 * j, keys, u32(first + j), w)
-
-
-@njit(error_model="numpy", forceinline=True)
-def put_draws(out, columns, law, narrow, keys, first, n):
-    """Puts the draws of a law of synapses first to first + n - 1 at the start of `out`, of their
-    columns, words of 16 bits or not. Both arrays have room for a multiple of `AHEAD`."""
-    _put_terms(out, columns, law, narrow, keys, first, n, None)
-
-
-@njit(error_model="numpy", forceinline=True)
-def put_weights(out, columns, law, narrow, keys, first, n, w):
-    """Puts their weights, of the coefficients w."""
-    _put_terms(out, columns, law, narrow, keys, first, n, (w[0], w[1], w[2], w[3]))
+        put_ahead(out[j:], columns[j:], law, keys, first + j, (w[0], w[1], w[2], w[3]))

@@ -11,7 +11,7 @@ from ..._jit_matrix import WORDS
 from .._kinds import NORMAL, ONE
 from ._frame import prefetch
 from ._jit_columns import AHEAD, put_halves, put_words, row_keys
-from ._jit_draws import ZERO_OF_NORMAL, put_draws, put_weights
+from ._jit_draws import ZERO_OF_NORMAL, put_ahead
 
 MOST = 255  # synapses that a byte counts
 COUNT = 24  # the bits of the sum of so many draws; their number is above it
@@ -36,9 +36,10 @@ def look_ahead(room, first, words, keys, n, domain, law, counted, w):
             put_halves(at, keys, u32(then), u32(bits), blocks)
         if law != ONE:
             if counted:
-                put_draws(draws[place:], columns[place:], law, True, keys, then, AHEAD)
+                put_ahead(draws[place:], columns[place:], law, keys, then, None)
             else:
-                put_weights(weights[place:], columns[place:], law, True, keys, then, AHEAD, w)
+                each = w[0], w[1], w[2], w[3]
+                put_ahead(weights[place:], columns[place:], law, keys, then, each)
     if first < 0:
         return u64(0), u64(0)
     here = u64(first % (2 * AHEAD))
