@@ -39,7 +39,7 @@ def network(neurons, weights, key):
     return pb.cast(pb.Network({"N": neurons}, [exc, inh]), jnp.float32)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=["lif", pytest.param("hh", marks=pytest.mark.slow)])
 def statistics(request):
     """{name: [seeds, ...]} of ours and of Brian2's."""
     with pytest.MonkeyPatch.context() as patch:

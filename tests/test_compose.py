@@ -108,7 +108,9 @@ def recurrent(kind, n=30):
     return ops.FixedOutdegree(0.1, indices, n)
 
 
-@pytest.mark.parametrize("kind", ["csr", "jit", "outdegree"])
+@pytest.mark.parametrize(
+    "kind", ["csr", *(pytest.param(k, marks=pytest.mark.slow) for k in ("jit", "outdegree"))]
+)
 def test_lineax_solves_with_it(kind):
     """The steady state of a linear rate network: r = r W + x."""
     op = recurrent(kind)

@@ -65,7 +65,10 @@ except ValueError as error:
 else:
     raise AssertionError("device 0's result was taken for everybody's")
 """
-FORMS = ["csr", "csr, large sums", "fixed_outdegree", "fixed_indegree", "jit"]
+FORMS = ["csr", "csr, large sums", "jit"]
+FORMS += [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("fixed_outdegree", "fixed_indegree")
+]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -381,6 +381,7 @@ def test_steps_of_the_simulator_end_at_the_exact_times():
         assert (late >= -1e-9).all() and (late <= 0.01).all()
 
 
+@pytest.mark.slow
 def test_hodgkin_huxley_against_scipy():
     """Traub-Miles crosses its threshold, stays above it for a while, and is never reset."""
     neuron = pb.TraubMiles(1)

@@ -80,6 +80,7 @@ def test_eventprop_through_two_layers_against_finite_differences():
     np.testing.assert_allclose(slope, right, rtol=1e-5, atol=1e-5 * abs(right).max())
 
 
+@pytest.mark.slow
 def test_digits_are_learned(tmp_path):
     pytest.importorskip("sklearn")
     done = run("eventprop_digits.py", "--quick", "--json", "--plot", "digits.png", cwd=tmp_path)

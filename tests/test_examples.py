@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -145,14 +146,17 @@ def test_macaque_refuses_missing_and_malformed_data(tmp_path):
     assert "not a MATLAB file" in error()
 
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("args", "figure", "low", "high"),
     [
         (["reservoir.py", "--task", "mnist"], "test_accuracy", 0.9, 1.0),
-        (["reservoir.py", "--task", "mnist", "--readout", "force"], "test_accuracy", 0.9, 1.0),
-        (["reservoir.py", "--connect", "jit", "--seed", 1], "nrmse_84", 1e-6, 1e-3),
+        slow(["reservoir.py", "--task", "mnist", "--readout", "force"], "test_accuracy", 0.9, 1.0),
+        slow(["reservoir.py", "--connect", "jit", "--seed", 1], "nrmse_84", 1e-6, 1e-3),
         (["reservoir.py", "--task", "lorenz", "--readout", "nvar"], "nrmse_lyapunov", 5e-4, 4e-3),
-        (["working_memory_rate.py"], "test_accuracy", 0.3, 1.0),
+        slow(["working_memory_rate.py"], "test_accuracy", 0.3, 1.0),
         (["working_memory_spiking.py"], "test_accuracy", 0.0, 1.0),
     ],
     ids=lambda a: "-".join(map(str, a)) if isinstance(a, list) else None,

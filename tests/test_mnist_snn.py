@@ -73,6 +73,7 @@ def test_convolutions_learn(folder):
     assert got["loss_end"] < 0.4 * got["loss_start"]
 
 
+@pytest.mark.slow
 def test_broken_off_it_goes_on_where_it_was(folder):
     args = (*SMALL, "--data", folder)
     whole = figures(*args, "--epochs", 2, "--checkpoint", "a.ckpt", cwd=folder)

@@ -247,6 +247,7 @@ def test_what_was_compiled_once_is_kept_on_disk(tmp_path):
     assert kept() == first
 
 
+@pytest.mark.slow
 def test_without_a_place_on_disk_they_are_compiled_every_time():
     no_place = """
 from numba.core import caching

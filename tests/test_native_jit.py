@@ -119,7 +119,8 @@ def test_an_infinite_weight_reaches_its_targets_alone(dtype):
 
 @each_law
 @pytest.mark.parametrize(
-    ("tuning", "dtype"), [(None, np.float32), (None, np.float64), (OFF, np.float64)]
+    ("tuning", "dtype"),
+    [(None, np.float32), (None, np.float64), pytest.param(OFF, np.float64, marks=pytest.mark.slow)],
 )
 def test_derivatives_in_bands(law, tuning, dtype):
     op = ops.tuned(pb.cast(LAWS[law](0.01, 3, 140_000), dtype), tuning)
@@ -147,7 +148,7 @@ def test_derivatives_in_bands(law, tuning, dtype):
 
 @each_law
 @each_dtype
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_products_with_those_of_xla(law, dtype, batch):
     native, other = pair(law, dtype)
     s, x = values(dtype, batch, 60, 0.5), values(dtype, batch, 50)

@@ -418,6 +418,7 @@ def write_cifar10(path, n):
     path.write_bytes(records.astype(np.uint8).tobytes())
 
 
+@pytest.mark.slow
 def test_the_example_reads_cifar10(tmp_path):
     write_cifar10(tmp_path / "data_batch_1.bin", 60)
     write_cifar10(tmp_path / "data_batch_2.bin", 36)
