@@ -10,9 +10,11 @@ from jaxtyping import Array, Float, Int32
 
 from . import gpu, native, tpu
 from ._check import (
+    as_numbers,
     as_weight,
     check_ids,
     check_size,
+    check_values,
     checked_events,
     checked_values,
     concrete,
@@ -62,6 +64,7 @@ class CSR(AbstractOperator):
 
     def __init__(self, weight, indptr, indices, n_post: int):
         self.n_post = check_size("n_post", n_post)
+        check_count(as_numbers("indices", indices).size)
         self.indices = check_ids("indices", indices, self.n_post)
         if self.indices.ndim != 1:
             raise ValueError(f"indices: shape {self.indices.shape}; it must be (n_synapses,).")
@@ -87,11 +90,13 @@ class CSR(AbstractOperator):
         return cpu.Rows(self.indices.size, self.width, self.one_slice)
 
     def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
         weight = self.weight.astype(y.dtype)
         return scatter(FAMILY, self.layout, y, s, weight, self.indptr, self.indices)
 
     def mv_add_where(self, y, s, where, lo=0):
+        check_values("y", y, self.n_post)
         weight = self.weight.astype(y.dtype)
         return scatter_where(
             FAMILY, self.layout, y, s, where, lo, weight, self.indptr, self.indices
@@ -116,17 +121,11 @@ class CSR(AbstractOperator):
 
 
 def _check_indptr(indptr, n_synapses: int) -> Array:
-    host = concrete(indptr)
-    known = indptr if host is None else host
+    known = as_numbers("indptr", indptr)
+    host = concrete(known)
     if known.ndim != 1 or known.size == 0 or not np.issubdtype(known.dtype, np.integer):
         raise ValueError(
             f"indptr: shape {known.shape}, dtype {known.dtype}; it must be n_pre + 1 integers."
-        )
-    # A slice that starts at the last synapse ends beyond it, at an int32 all the same.
-    if n_synapses > 2**31 - MAX_WIDTH:
-        raise ValueError(
-            f"indices: {n_synapses} synapses; at most 2**31 - {MAX_WIDTH} fit one CSR. Split the "
-            "projection."
         )
     if host is None:
         return lax.convert_element_type(indptr, jnp.int32)
@@ -142,6 +141,16 @@ def _check_indptr(indptr, n_synapses: int) -> Array:
             f"indptr: descends from {host[i]} to {host[i + 1]} at position {i + 1}; it must ascend."
         )
     return jnp.asarray(host, jnp.int32)
+
+
+def check_count(n_synapses: int) -> None:
+    """Refuses more synapses than slices of rows can be numbered of."""
+    # A slice that starts at the last synapse ends beyond it, at an int32 all the same.
+    if n_synapses > 2**31 - MAX_WIDTH:
+        raise ValueError(
+            f"indices: {n_synapses} synapses; at most 2**31 - {MAX_WIDTH} fit one operator. Split "
+            "the projection."
+        )
 
 
 def slice_width(indptr: np.ndarray | None, n_synapses: int) -> tuple[int, bool]:

@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
 from . import gpu, native
-from ._check import checked_events, concrete, scatter
+from ._check import as_numbers, check_type, checked_events, concrete, scatter
 from ._csr import CSR
 from ._family import family
 from ._schedule import after, materialize
@@ -44,7 +44,8 @@ class DelayedCSR(eqx.Module):
     max_delay: float = eqx.field(static=True)
 
     def __init__(self, csr: CSR, delay):
-        host = concrete(delay)
+        check_type("csr", csr, CSR, "ops.CSR(weight, indptr, indices, n_post)")
+        host = concrete(as_numbers("delay", delay))
         if host is None:
             raise TypeError("delay: traced; delays size a buffer and must be known when built.")
         if host.shape != csr.indices.shape:
@@ -83,7 +84,11 @@ class DelayedCSR(eqx.Module):
         return np.asarray(self.delay) * NANOSECOND
 
     def ring(self, length: int, dtype) -> Float[Array, " slots_times_n_post"]:
-        """An empty ring of `length` slots: as many steps as the longest delay has."""
+        """An empty ring of `length` slots: as many steps as the longest delay has.
+
+        **Raises:** `ValueError` for a ring of more places than can be numbered.
+        """
+        self._check_places(length)
         return jnp.zeros(length * self.csr.n_post, dtype)
 
     def due(self, ring: Array, i: Int[Array, ""]) -> tuple[Array, Array]:
@@ -103,6 +108,7 @@ class DelayedCSR(eqx.Module):
         if self.csr.indices.size == 0:
             return ring
         length = ring.size // self.csr.n_post
+        self._check_places(length)
         for delay in (self.min_delay, self.max_delay):
             steps = int(np.floor(delay / dt + 0.5))
             if not 1 <= steps <= length:
@@ -118,6 +124,14 @@ class DelayedCSR(eqx.Module):
         structure = (self.csr.indptr, self.csr.indices, self.delay, self._slot(ring, i))
         dt_array = jnp.asarray(dt / NANOSECOND, float)
         return scatter(FAMILY, layout, ring, s, weight, *structure, dt_array)
+
+    def _check_places(self, length):
+        if length * self.csr.n_post > np.iinfo(np.int32).max:
+            raise ValueError(
+                f"delay: {self.max_delay} ms, for a ring of {length} steps x {self.csr.n_post} "
+                f"neurons = {length * self.csr.n_post} places; at most 2**31 - 1 can be numbered. "
+                "Use shorter delays or a longer dt, or split the post-synaptic population."
+            )
 
     def _slot(self, ring, i):
         length = ring.size // max(self.csr.n_post, 1)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from . import tpu
-from ._check import as_weight, checked_events, checked_values, gather, scatter
+from ._check import as_weight, check_values, checked_events, checked_values, gather, scatter
 from ._family import Layout, family
 from ._operator import AbstractOperator
 from .cpu import _dense as cpu
@@ -43,6 +43,7 @@ class Dense(AbstractOperator):
         return Layout(self.n_pre, self.n_post, self.weight.shape)
 
     def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
         return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype))
 

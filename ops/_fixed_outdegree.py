@@ -12,6 +12,7 @@ from ._check import (
     as_weight,
     check_ids,
     check_size,
+    check_values,
     checked_events,
     checked_values,
     gather,
@@ -76,10 +77,12 @@ class FixedOutdegree(AbstractOperator):
         return Layout(self.n_pre, self.n_post, self.weight.shape, tuning=self.tuning)
 
     def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
         return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype), self.indices)
 
     def mv_add_where(self, y, s, where, lo=0):
+        check_values("y", y, self.n_post)
         weight = self.weight.astype(y.dtype)
         return scatter_where(FAMILY, self.layout, y, s, where, lo, weight, self.indices)
 

@@ -11,7 +11,9 @@ from jaxtyping import Array, Float, Int32, UInt32
 
 from . import gpu, native, tpu
 from ._check import (
-    as_weight,
+    as_number,
+    check_probability,
+    check_seed,
     check_size,
     checked_events,
     checked_values,
@@ -118,10 +120,7 @@ def _block_of_synapses(layout: Layout, n, w, seed, degree):
 
 def _make(weight: Array, law: Law | None, p: float, n_pre: int, n_post: int, seed: int) -> JIT:
     n_pre, n_post = check_size("n_pre", n_pre), check_size("n_post", n_post)
-    if isinstance(p, bool) or not isinstance(p, int | float | np.number) or not 0 <= p <= 1:
-        raise ValueError(f"p: {p!r}; it must be a probability, a number in [0, 1].")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed: {seed!r}; it must be a whole number in [0, 2**32).")
+    p, seed = check_probability(p), check_seed(seed)
     if n_post > MAX_POST:
         raise ValueError(
             f"n_post: {n_post}; it must be at most 2**30. Take parts: ops.Block([[a, b]])."
@@ -194,10 +193,7 @@ def jit_homogeneous(weight, p: float, n_pre: int, n_post: int, *, seed: int) -> 
 
     Knight and Nowotny (2021), Nature Computational Science 1 (procedural connectivity).
     """
-    weight = as_weight(weight)
-    if weight.shape != ():
-        raise ValueError(f"weight: shape {weight.shape}; it must be one number.")
-    return _make(weight, None, p, n_pre, n_post, seed)
+    return _make(as_number(weight, "weight"), None, p, n_pre, n_post, seed)
 
 
 def jit_uniform(low, high, p: float, n_pre: int, n_post: int, *, seed: int) -> JIT:
@@ -237,7 +233,4 @@ def jit_normal(mean, sd, p: float, n_pre: int, n_post: int, *, seed: int) -> JIT
 
 
 def _pair(name_a, a, name_b, b) -> Array:
-    for name, value in ((name_a, a), (name_b, b)):
-        if jnp.ndim(value) != 0:
-            raise ValueError(f"{name}: shape {jnp.shape(value)}; it must be one number.")
-    return as_weight(jnp.stack([as_weight(a), as_weight(b)]))
+    return jnp.stack([as_number(a, name_a), as_number(b, name_b)])

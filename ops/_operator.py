@@ -14,6 +14,7 @@ from ._check import (
     ValueRows,
     Values,
     as_weight,
+    check_rows,
     check_values,
     checked_events,
     checked_values,
@@ -73,10 +74,12 @@ class AbstractOperator(eqx.Module):
 
     def mm(self, s: EventRows) -> Float[Array, "batch n_post"]:
         """S W for a batch of rows, in one walk over all events."""
+        check_rows("s", s, self.n_pre, "mv")
         return jax.vmap(self.mv)(s)
 
     def mm_t(self, x: ValueRows) -> Float[Array, "batch n_pre"]:
         """X W^T for a batch of rows."""
+        check_rows("x", x, self.n_post, "mv_t")
         return jax.vmap(self.mv_t)(x)
 
     @property

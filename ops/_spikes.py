@@ -1,6 +1,9 @@
 """Spikes as bits: 32 neurons a word."""
 
+import reprlib
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -18,8 +21,17 @@ def pack(spikes: Bool[Array, "*batch n"]) -> "Spikes":
         >>> pack(jnp.array([True, False, True])).to_dense().tolist()
         [True, False, True]
     """
+    if not isinstance(spikes, jax.Array | np.ndarray):
+        raise TypeError(
+            f"spikes: {reprlib.repr(spikes)}; pack takes an array of booleans, such as "
+            "pack(jnp.asarray([True, False]))."
+        )
     if spikes.dtype != bool:
         raise TypeError(f"spikes: dtype {spikes.dtype}; pack takes booleans: pack(spikes > 0).")
+    if spikes.ndim == 0:
+        raise ValueError(
+            "spikes: shape (); the last axis is that of the neurons: pack(spikes[None])."
+        )
     return Spikes(pack_bits(spikes), spikes.shape[-1])
 
 

@@ -41,7 +41,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._check import as_weight, check_size, checked_events, checked_values, concrete, gather, scatter
+from ._check import (
+    as_number,
+    check_flag,
+    check_probability,
+    check_seed,
+    check_size,
+    check_values,
+    checked_events,
+    checked_values,
+    concrete,
+    gather,
+    scatter,
+)
 from ._family import Kernels, Layout, family
 from ._operator import AbstractOperator
 from ._spikes import unpack_bits
@@ -137,6 +149,7 @@ class RandomMatrix(AbstractOperator):
         return Layout(self.n_pre, self.n_post, self.weight.shape, form=self.form)
 
     def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
         return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype))
 
@@ -160,21 +173,16 @@ class RandomMatrix(AbstractOperator):
 def _make(name, ones, parameters, p, n_pre, n_post, seed, outdim_parallel):
     _functions()
     n_pre, n_post = check_size("n_pre", n_pre), check_size("n_post", n_post)
-    for key, value in parameters.items():
-        if np.shape(value) != ():
-            raise ValueError(f"{key}: shape {np.shape(value)}; it must be one number.")
-    values = [as_weight(value) for value in parameters.values()]
+    values = [as_number(value, key) for key, value in parameters.items()]
     weight = jnp.stack(values) if len(values) > 1 else values[0]
-    if not 2**-20 <= p <= 1:
+    p, seed = check_probability(p), check_seed(seed)
+    if p < 2**-20:
         raise ValueError(f"p: {p}; a connection probability must be in [2**-20, 1].")
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if not whole or not 0 <= seed < 2**32:
-        raise ValueError(f"seed: {seed!r}; it must be a whole number, 0 to 2**32 - 1.")
     dtype = np.dtype(weight.dtype)
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"weight: {dtype}; brainpylib has binaries for float32 and float64 only.")
     clen = 2 * int(np.ceil(1 / dtype.type(p))) - 1
-    form = Form(name, ones, dtype, clen, int(seed), bool(outdim_parallel))
+    form = Form(name, ones, dtype, clen, seed, check_flag("outdim_parallel", outdim_parallel))
     return RandomMatrix(weight=weight, n_pre=n_pre, n_post=n_post, form=form)
 
 

@@ -19,6 +19,7 @@ import purebrain as pb
 from purebrain import ops
 from purebrain.ops import brainpylib
 from tests.helpers_net import DT, Emitter, projection
+from tests.helpers_ops import without_type_checker
 
 try:
     brainpylib._find()
@@ -383,6 +384,36 @@ def test_another_python_is_refused():
         (partial(brainpylib.prob_homo, 1.0, 0.0, 3, 2, seed=0), ValueError, r"p: 0\.0"),
         (partial(brainpylib.prob_homo, 1.0, 1.5, 3, 2, seed=0), ValueError, r"p: 1\.5"),
         (partial(brainpylib.prob_homo, 1.0, np.nan, 3, 2, seed=0), ValueError, "p: nan"),
+        (partial(brainpylib.prob_homo, 1.0, 1e-7, 3, 2, seed=0), ValueError, "p: 1e-07; .*2.*-20"),
+        (partial(brainpylib.prob_homo, 1.0, True, 3, 2, seed=0), ValueError, "p: True; it must be"),
+        (partial(brainpylib.prob_homo, 1.0, "0.1", 3, 2, seed=0), ValueError, "p: '0.1'; it must"),
+        (partial(brainpylib.prob_homo, 1.0, None, 3, 2, seed=0), ValueError, "p: None; it must be"),
+        (
+            partial(brainpylib.prob_homo, 1.0, np.ones(2), 3, 2, seed=0),
+            ValueError,
+            r"p: float64\[2\]; it must be a probability",
+        ),
+        (
+            lambda: jax.jit(lambda p: brainpylib.prob_homo(1.0, p, 3, 2, seed=0))(0.1),
+            ValueError,
+            "p: traced; it must be a probability",
+        ),
+        (
+            partial(brainpylib.prob_homo, 1.0, 0.1, 3, 2, seed=0, outdim_parallel="x"),
+            TypeError,
+            "outdim_parallel: 'x'; .*outdim_parallel=True",
+        ),
+        (partial(brainpylib.prob_homo, "x", 0.1, 3, 2, seed=0), TypeError, "weight: 'x'; it must"),
+        (
+            partial(brainpylib.prob_uniform, np.nan, 1.0, 0.1, 3, 2, seed=0),
+            ValueError,
+            "low: nan; it must be finite",
+        ),
+        (
+            partial(brainpylib.prob_normal, 0.0, "a", 0.1, 3, 2, seed=0),
+            TypeError,
+            "sd: 'a'; it must be real numbers",
+        ),
         (partial(brainpylib.prob_homo, 1.0, 0.1, -1, 2, seed=0), ValueError, "n_pre: -1"),
         (partial(brainpylib.prob_homo, 1.0, 0.1, 3, 2, seed=-1), ValueError, "seed: -1"),
         (partial(brainpylib.prob_homo, 1.0, 0.1, 3, 2, seed=2**32), ValueError, "seed: 4294967296"),
@@ -396,7 +427,7 @@ def test_another_python_is_refused():
     ],
 )
 def test_bad_arguments(make, error, message):
-    with pytest.raises(error, match=message):
+    with without_type_checker(), pytest.raises(error, match=message):
         make()
 
 

@@ -462,6 +462,8 @@ BAD = [
     (dict(p=1.5), ValueError, "p: 1.5; it must be a probability"),
     (dict(p=float("nan")), ValueError, "p: nan"),
     (dict(p="0.1"), ValueError, "p: '0.1'"),
+    (dict(p=np.array(0.1)), ValueError, r"p: float64\[\]; .* such as p=0\.1"),
+    (dict(p=0.1j), ValueError, "p: 0.1j; it must be a probability"),
     (dict(seed=-1), ValueError, r"seed: -1; it must be a whole number in \[0, 2\*\*32\)"),
     (dict(seed=2**32), ValueError, "seed: 4294967296"),
     (dict(seed=1.0), ValueError, "seed: 1.0"),
@@ -484,7 +486,10 @@ def test_bad_arguments(change, error, match):
         (lambda: uniform(low=2.0, high=1.0), "low: 2.0 is above high = 1.0"),
         (lambda: uniform(low=np.ones(2)), r"low: shape \(2,\)"),
         (lambda: normal(sd=-1.0), "sd: -1.0; a standard deviation must be at least 0"),
-        (lambda: normal(mean=float("nan")), "nan"),
+        (lambda: normal(mean=float("nan")), "mean: nan; it must be finite"),
+        (lambda: normal(sd=float("inf")), "sd: inf; it must be finite"),
+        (lambda: uniform(low=float("nan")), "low: nan; it must be finite"),
+        (lambda: uniform(high=float("nan")), "high: nan; it must be finite"),
     ],
 )
 def test_bad_laws(call, match):

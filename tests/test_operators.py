@@ -472,6 +472,16 @@ def delayed(delay):
     return ops.DelayedCSR(csr(), np.array(delay))
 
 
+def sent(n_places):
+    op, ring = delayed([1.0, 2.0, 0.5]), jax.ShapeDtypeStruct((n_places,), float)
+    return jax.eval_shape(lambda ring: op.send(ring, jnp.ones(2), jnp.int32(0), 0.5), ring)
+
+
+def in_float32(call):
+    with jax.enable_x64(False):
+        return call()
+
+
 BAD = [
     # ids
     (lambda: csr(indices=[0, -1, 2]), ValueError, r"indices: -1 at position 1.*\[0, 3\)"),
@@ -482,6 +492,12 @@ BAD = [
     (lambda: ops.FixedOutdegree(1.0, IDS, 2), ValueError, r"indices: 2 at position 3.*\[0, 2\)"),
     (lambda: ops.FixedOutdegree(1.0, IDS - 1, 3), ValueError, "indices: -1 at position 0"),
     (lambda: ops.FixedOutdegree(1.0, IDS[0], 3), ValueError, r"indices: shape \(2,\)"),
+    (
+        lambda: ops.FixedOutdegree(1.0, [[0], [1, 2]], 3),
+        TypeError,
+        r"indices: \[\[0\], \[1, 2\]\]; .*",
+    ),
+    (lambda: csr(indices="abc"), TypeError, "indices: .*; it must be real numbers"),
     (lambda: traced(jnp.ones(3)), TypeError, "indices: dtype float64.*integers"),
     (lambda: traced(np.arange(3), jnp.arange(3.0)), ValueError, "indptr: .*float64.*integers"),
     # indptr
@@ -490,11 +506,32 @@ BAD = [
     (lambda: csr(indptr=[0, 1, 2]), ValueError, "indptr: starts at 0 and ends at 2.*synapses, 3"),
     (lambda: csr(indptr=[0.0, 1.0, 3.0]), ValueError, "indptr: .*float64.*integers"),
     (lambda: csr(indptr=[]), ValueError, r"indptr: shape \(0,\)"),
+    (lambda: ops.CSR(1.0, None, [0, 1], 3), TypeError, "indptr: None; it must be real numbers"),
     # weights
     (lambda: csr(weight=jnp.ones(2)), ValueError, r"weight: shape \(2,\).*\(3,\)"),
-    (lambda: csr(weight=NAN), ValueError, "weight: nan at position 0.*finite"),
+    (lambda: csr(weight=NAN), ValueError, "weight: nan; it must be finite"),
     (lambda: csr(weight=jnp.array([1.0, INF, 1.0])), ValueError, "weight: inf at position 1"),
     (lambda: csr(weight=1j), TypeError, "weight: complex.*real"),
+    (lambda: csr(weight="x"), TypeError, "weight: 'x'; it must be real numbers"),
+    (lambda: csr(weight=None), TypeError, "weight: None; it must be real numbers"),
+    (lambda: csr(weight=[1.0, [2.0]]), TypeError, r"weight: \[1.0, \[2.0\]\]; it must be real"),
+    (lambda: csr(weight=jax.random.key(0)), TypeError, "weight: dtype key.*real numbers"),
+    (lambda: ops.Dense("x"), TypeError, "weight: 'x'; it must be"),
+    (lambda: ops.Dense([["x"]]), TypeError, r"weight: \[\['x'\]\]; it must be real"),
+    (
+        lambda: in_float32(lambda: ops.Dense([[1.0, 1e39]])),
+        ValueError,
+        r"weight: 1e\+39 at position 1; it must be finite, at most 3.403e\+38 in float32",
+    ),
+    (lambda: in_float32(lambda: csr(weight=-1e39)), ValueError, r"weight: -1e\+39; .* float32"),
+    (
+        lambda: ops.jit_homogeneous("x", 0.1, 3, 3, seed=0),
+        TypeError,
+        "weight: 'x'; it must be real numbers, one",
+    ),
+    (lambda: ops.jit_normal("a", 1.0, 0.1, 3, 3, seed=0), TypeError, "mean: 'a'; it must be real"),
+    (lambda: ops.jit_normal(0.0, None, 0.1, 3, 3, seed=0), TypeError, "sd: None; it must be real"),
+    (lambda: ops.jit_uniform(0.0, 1j, 0.1, 3, 3, seed=0), TypeError, "high: complex.*high.real"),
     (lambda: ops.FixedOutdegree(jnp.ones(2), IDS, 3), ValueError, r"weight: shape \(2,\)"),
     (lambda: ops.FixedOutdegree(-INF, IDS, 3), ValueError, "weight: -inf"),
     (lambda: ops.OneToOne(jnp.ones(3), 2), ValueError, r"weight: shape \(3,\).*\(2,\)"),
@@ -519,6 +556,49 @@ BAD = [
     (lambda: delayed([1.0, 1.0]), ValueError, r"delay: shape \(2,\).*\(3,\)"),
     (lambda: delayed(1.0), ValueError, r"delay: shape \(\).*\(3,\)"),
     (lambda: jax.jit(lambda d: ops.DelayedCSR(csr(), d))(jnp.ones(3)), TypeError, "delay: traced"),
+    (lambda: delayed(["a", "b", "c"]), TypeError, "delay: .*; it must be real numbers"),
+    (
+        lambda: ops.DelayedCSR(ops.jit_homogeneous(0.5, 0.5, 2, 3, seed=1), 1.0),
+        TypeError,
+        r"csr: JIT; .*ops.CSR, .*ops.CSR\(weight",
+    ),
+    (
+        lambda: delayed([1.0, 2.0, 0.5]).ring(2**30, float),
+        ValueError,
+        r"delay: 2.0 ms, for a ring of 1073741824 steps x 3 neurons = 3221225472 places; at most",
+    ),
+    (lambda: sent(3 * 10**9), ValueError, "delay: .* ring of 1000000000 steps x 3 neurons"),
+    # operands
+    (lambda: csr().mv_add([1.0, 2.0, 3.0], jnp.ones(2)), TypeError, r"y: \[1.0, .*be an array"),
+    (
+        lambda: csr().mv_add(ops.pack(jnp.ones(3, bool)), jnp.ones(2)),
+        TypeError,
+        "y: Spikes; .*floats",
+    ),
+    (
+        lambda: csr().mv_add_where([0.0] * 3, jnp.ones(2), jnp.ones(2, bool)),
+        TypeError,
+        r"y: .*be an array",
+    ),
+    (
+        lambda: OP["Dense"].mv_add_where(jnp.ones(3), [1.0, 1.0], jnp.ones(2, bool)),
+        TypeError,
+        r"s: \[1.0, 1.0\]; it must be an array",
+    ),
+    (
+        lambda: OP["Dense"].mv_add_where(jnp.ones(3), jnp.ones(2), [True, True]),
+        TypeError,
+        r"where: \[True, True\]; it must be an array",
+    ),
+    (lambda: ops.pack([True]), TypeError, r"spikes: \[True\]; pack takes an array of booleans"),
+    (lambda: ops.pack(None), TypeError, "spikes: None; pack takes"),
+    (lambda: ops.pack("a"), TypeError, "spikes: 'a'; pack takes"),
+    (lambda: ops.pack(jnp.ones(2)), TypeError, r"spikes: dtype float64; .*pack\(spikes > 0\)"),
+    (
+        lambda: ops.pack(jnp.array(True)),
+        ValueError,
+        r"spikes: shape \(\); .*pack\(spikes\[None\]\)",
+    ),
 ]
 
 
@@ -557,3 +637,19 @@ def test_bad_operands(op):
                     call(bad)
             with pytest.raises(TypeError, match=f"{name}: dtype int32.*{name}.astype"):
                 call(jnp.ones(n_post, jnp.int32))
+        for call, name, n in ((op.mv, "s", n_pre), (op.mv_t, "x", n_post)):
+            for bad in ([1.0] * n, "a", None, 1.0):
+                with pytest.raises(TypeError, match=rf"{name}: .*; it must be an array, .*jnp"):
+                    call(bad)
+            with pytest.raises(TypeError, match=rf"{name}: complex; .*{name}\.real"):
+                call(jnp.ones(n, complex))
+            with pytest.raises(TypeError, match=f"{name}: dtype <U1; it must be real"):
+                call(np.full(n, "a"))
+        for call, one, name, n in ((op.mm, "mv", "s", n_pre), (op.mm_t, "mv_t", "x", n_post)):
+            for bad in (jnp.ones((4, n + 1)), jnp.ones(n), ops.pack(jnp.ones((4, 9), bool))):
+                shape = re.escape(str(bad.shape))
+                match = rf"{name}: shape {shape}; .*\(batch, {n}\).*op\.{one}\({name}\)"
+                with pytest.raises(ValueError, match=match):
+                    call(bad)
+            with pytest.raises(TypeError, match=f"{name}: list; it must be an array"):
+                call([[1.0] * n] * 4)
