@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._check import as_weight, check_size, check_values, checked_events, checked_values
+from ._check import (
+    as_weight,
+    check_flag,
+    check_size,
+    check_values,
+    checked_events,
+    checked_values,
+)
 from ._operator import AbstractOperator
 from ._spikes import Spikes
 
@@ -36,11 +43,11 @@ class AllToAll(AbstractOperator):
             raise ValueError(
                 f"weight: shape {self.weight.shape}; AllToAll has one; use ops.Dense(weight)."
             )
-        if not autapses and n_pre != n_post:
+        self.autapses = check_flag("autapses", autapses)
+        if not self.autapses and n_pre != n_post:
             raise ValueError(
                 f"autapses: False needs n_pre = n_post, but these are {n_pre} and {n_post}."
             )
-        self.autapses = autapses
 
     def mv_add(self, y, s):
         check_values("y", y, self.n_post)

@@ -7,8 +7,13 @@ import equinox as eqx
 import jax.tree_util as jtu
 
 from . import cpu, gpu, tpu
+from ._check import shown
 
 T = TypeVar("T")
+
+
+def is_module(node) -> bool:
+    return isinstance(node, eqx.Module)
 
 
 def tuned(tree: T, tuning: cpu.Tuning | gpu.Tuning | tpu.Tuning | None) -> T:
@@ -19,14 +24,27 @@ def tuned(tree: T, tuning: cpu.Tuning | gpu.Tuning | tpu.Tuning | None) -> T:
 
     **Returns:** a copy. On another platform than its own a tuning has no effect.
 
+    **Raises:** `TypeError` for a `tree` without operators or models, and for another `tuning`.
+
         >>> from purebrain import ops
         >>> op = ops.jit_homogeneous(0.5, 0.1, 10, 10, seed=1)
         >>> ops.tuned(op, ops.gpu.Tuning(deterministic=True)).tuning.deterministic
         True
     """
 
+    tunings = cpu.Tuning | gpu.Tuning | tpu.Tuning | None
+    if not isinstance(tuning, tunings):
+        raise TypeError(
+            f"tuning: {shown(tuning)}; it must be an ops.cpu.Tuning, ops.gpu.Tuning or "
+            "ops.tpu.Tuning, such as ops.cpu.Tuning(native=False), or None."
+        )
+    if not any(map(is_module, jtu.tree_leaves(tree, is_leaf=is_module))):
+        raise TypeError(
+            f"tree: {shown(tree)}; it must hold an operator or a network: tuned(op, tuning)."
+        )
+
     def has_tuning(node):
-        return isinstance(node, eqx.Module) and hasattr(type(node), "tuning")
+        return is_module(node) and hasattr(type(node), "tuning")
 
     def replace(node):
         if has_tuning(node):

@@ -548,6 +548,7 @@ BAD = [
     (lambda: csr(n_post=-3), ValueError, "n_post: -3"),
     (lambda: csr(n_post=2**31), ValueError, rf"n_post: {2**31}.*2\*\*31 - 1"),
     (lambda: ops.FixedOutdegree(1.0, IDS, "3"), ValueError, "n_post: '3'"),
+    (lambda: ops.AllToAll(1.0, 2, 2, "no"), TypeError, "autapses: 'no'.*autapses=False"),
     # delays
     (lambda: delayed([1.0, 0.0, 2.0]), ValueError, "delay: 0.0 ms at position 1.*above 0"),
     (lambda: delayed([1.0, 1.0, -2.0]), ValueError, "delay: -2.0 ms at position 2"),
@@ -599,6 +600,42 @@ BAD = [
         ValueError,
         r"spikes: shape \(\); .*pack\(spikes\[None\]\)",
     ),
+    # how kernels are launched
+    (lambda: ops.tuned(csr(), "fast"), TypeError, r"tuning: 'fast'; .*Tuning\(native=False\)"),
+    (lambda: ops.tuned(3, None), TypeError, "tree: 3; it must hold an operator or a network"),
+    (lambda: ops.cpu.Tuning(native="no"), TypeError, "native: 'no'; .*native=False"),
+    (lambda: ops.gpu.Tuning(lanes=2.0), ValueError, r"lanes: 2\.0; it must be 1, 2, 4"),
+    (
+        lambda: ops.gpu.Tuning(programs=1.5),
+        ValueError,
+        r"programs: 1\.5; .*whole number in \[1, 65536",
+    ),
+    (lambda: ops.gpu.Tuning(programs="1"), ValueError, "programs: '1'; it must be a whole number"),
+    (lambda: ops.gpu.Tuning(chunk=None), ValueError, "chunk: None; it must be a whole number"),
+    (
+        lambda: ops.gpu.Tuning(deterministic="yes"),
+        TypeError,
+        "deterministic: 'yes'; it must be det",
+    ),
+    (lambda: ops.gpu.Tuning(interpret=1), TypeError, "interpret: 1; it must be interpret=True"),
+    (lambda: ops.tpu.Tuning(in_flight=0), ValueError, r"in_flight: 0; .*in \[1, 32\]"),
+    (lambda: ops.tpu.Tuning(in_flight=33), ValueError, "in_flight: 33"),
+    (
+        lambda: ops.tpu.Tuning(width=130),
+        ValueError,
+        r"width: 130; .*multiple of 128 in \[128, 4096\]",
+    ),
+    (lambda: ops.tpu.Tuning(width=0), ValueError, "width: 0"),
+    (lambda: ops.tpu.Tuning(width=8192), ValueError, "width: 8192"),
+    (lambda: ops.tpu.Tuning(private=-1), ValueError, "private: -1"),
+    (lambda: ops.tpu.Tuning(private="4"), ValueError, "private: '4'; it must be a whole number"),
+    (lambda: ops.tpu.Tuning(block=12), ValueError, "block: 12; it must be a multiple of 8"),
+    (lambda: ops.tpu.Tuning(block=0), ValueError, "block: 0"),
+    (lambda: ops.tpu.Tuning(block=4104), ValueError, "block: 4104"),
+    (lambda: ops.tpu.Tuning(dense_share=1.5), ValueError, r"dense_share: 1\.5; .*\[0, 1\]"),
+    (lambda: ops.tpu.Tuning(dense_share=-0.1), ValueError, r"dense_share: -0\.1"),
+    (lambda: ops.tpu.Tuning(dense_share="1"), ValueError, "dense_share: '1'; it must be a number"),
+    (lambda: ops.tpu.Tuning(interpret="no"), TypeError, "interpret: 'no'"),
 ]
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from .._check import check_flag, check_whole, is_whole, shown
+
 WARP = 32  # lanes that run together
 BLOCK = 128  # threads of a program: one warpgroup, of which Mosaic has no fraction
 
@@ -21,7 +23,7 @@ class Tuning:
     - `chunk`: synapses sorted at once in deterministic mode, which bounds its memory.
     - `interpret`: run by Pallas' interpreter on any machine, with one lane: for tests.
 
-    **Raises:** `ValueError` for a number out of range.
+    **Raises:** `ValueError` for a number out of range, `TypeError` for a choice that is no boolean.
 
         >>> Tuning(lanes=8).lanes
         8
@@ -34,9 +36,9 @@ class Tuning:
     interpret: bool = False
 
     def __post_init__(self):
-        if self.lanes not in (1, 2, 4, 8, 16, 32):
-            raise ValueError(f"lanes: {self.lanes}; it must be 1, 2, 4, 8, 16 or 32.")
-        if not 1 <= self.programs <= 1 << 16:
-            raise ValueError(f"programs: {self.programs}; it must be in [1, 65536].")
-        if not 1 <= self.chunk <= 1 << 28:
-            raise ValueError(f"chunk: {self.chunk}; it must be in [1, 2**28].")
+        if not is_whole(self.lanes) or self.lanes not in (1, 2, 4, 8, 16, 32):
+            raise ValueError(f"lanes: {shown(self.lanes)}; it must be 1, 2, 4, 8, 16 or 32.")
+        check_whole("programs", self.programs, 1, 1 << 16)
+        check_whole("chunk", self.chunk, 1, 1 << 28)
+        check_flag("deterministic", self.deterministic)
+        check_flag("interpret", self.interpret)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from .._check import check_flag, check_whole, is_number, shown
+
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
@@ -18,7 +20,7 @@ class Tuning:
       and multiplied above.
     - `interpret`: run by Pallas' interpreter on any machine: for tests.
 
-    **Raises:** `ValueError` for a number out of range.
+    **Raises:** `ValueError` for a number out of range, `TypeError` for a choice that is no boolean.
 
         >>> Tuning(in_flight=8).in_flight
         8
@@ -32,13 +34,12 @@ class Tuning:
     interpret: bool = False
 
     def __post_init__(self):
-        if not 1 <= self.in_flight <= 32:
-            raise ValueError(f"in_flight: {self.in_flight}; it must be in [1, 32].")
-        if self.width % 128 or not 128 <= self.width <= 4096:
-            raise ValueError(f"width: {self.width}; it must be a multiple of 128 up to 4096.")
-        if self.private < 0:
-            raise ValueError(f"private: {self.private}; it must be at least 0.")
-        if self.block % 8 or not 8 <= self.block <= 4096:
-            raise ValueError(f"block: {self.block}; it must be a multiple of 8 up to 4096.")
-        if not 0 <= self.dense_share <= 1:
-            raise ValueError(f"dense_share: {self.dense_share}; it must be in [0, 1].")
+        check_whole("in_flight", self.in_flight, 1, 32)
+        check_whole("width", self.width, 128, 4096, multiple=128)
+        check_whole("private", self.private, 0, 2**31 - 1)
+        check_whole("block", self.block, 8, 4096, multiple=8)
+        if not is_number(self.dense_share) or not 0 <= self.dense_share <= 1:
+            raise ValueError(
+                f"dense_share: {shown(self.dense_share)}; it must be a number in [0, 1]."
+            )
+        check_flag("interpret", self.interpret)
