@@ -431,13 +431,15 @@ def test_drawn_weights_are_checked(name, draw, error, match):
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, NAN, math.inf, 80])
 def test_probability_out_of_range(p):
-    with pytest.raises(ValueError, match=rf"p={p}: a probability lies between 0 and 1, such as p="):
+    with pytest.raises(
+        ValueError, match=rf"p: {p}; it must be a probability.*\[0, 1\], such as p="
+    ):
         connect.fixed_prob(p, 0.6, key=KEY)
 
 
 @pytest.mark.parametrize("p", ["0.2", None, True, [0.2], 0.2j])
 def test_probability_of_another_type(p):
-    with pytest.raises(TypeError, match=r"p=.*must be a number, such as p="):
+    with pytest.raises(ValueError, match=r"p: .*; it must be a probability, a number in \[0, 1\]"):
         connect.fixed_prob(p, 0.6, key=KEY)
 
 

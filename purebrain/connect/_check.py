@@ -24,14 +24,6 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def probability(p: Any) -> float:
-    if isinstance(p, bool) or not isinstance(p, int | float | np.integer | np.floating):
-        raise TypeError(f"p={p!r}: must be a number, such as p=80 / n.")
-    if not 0 <= p <= 1:  # refuses NaN, too
-        raise ValueError(f"p={p}: a probability lies between 0 and 1, such as p=80 / n.")
-    return float(p)
-
-
 def seed(rule: str, key: Any) -> tuple[int, ...]:
     """The words of a PRNG key, read and not drawn from: no version or setting of JAX matters."""
     right = f"connect.{rule}(..., key=jax.random.key(0))"

@@ -6,6 +6,7 @@ import equinox as eqx
 import numpy as np
 
 from ..ops import CSR
+from ..ops._check import check_probability
 from . import _check as check
 from ._sampling import bernoulli, csr_of_pairs, draw_weight
 
@@ -34,7 +35,7 @@ def fixed_prob(p, weight, *, key, autapses=True) -> "FixedProbRule":
         [[0.0, 0.6..., 0.6...], [0.6..., 0.0, 0.6...], [0.6..., 0.6..., 0.0]]
     """
     seed, autapses = check.seed("fixed_prob", key), check.flag("autapses", autapses)
-    return FixedProbRule(check.probability(p), check.weight(weight), seed, autapses)
+    return FixedProbRule(check_probability(p), check.weight(weight), seed, autapses)
 
 
 class FixedProbRule(eqx.Module):

@@ -6,6 +6,7 @@ import equinox as eqx
 
 from .._init import Normal, Uniform
 from ..ops import JIT, jit_homogeneous, jit_normal, jit_uniform
+from ..ops._check import check_probability
 from . import _check as check
 
 
@@ -34,7 +35,7 @@ def jit(p, weight, *, key) -> "JITRule":
     """
     if not isinstance(weight, Normal | Uniform):
         weight = check.weights(weight, ())
-    return JITRule(check.probability(p), weight, check.seed("jit", key))
+    return JITRule(check_probability(p), weight, check.seed("jit", key))
 
 
 class JITRule(eqx.Module):
