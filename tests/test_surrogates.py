@@ -12,6 +12,8 @@ import pytest
 import purebrain as pb
 from purebrain import surrogate
 
+from .helpers_ops import without_type_checker
+
 
 def at_sides(below, above):
     """A function that is `below` for x < 0 and `above` for x >= 0."""
@@ -211,6 +213,12 @@ def test_bad_parameters_are_refused(cls, function, other, free):
         for value in bad:
             with pytest.raises(ValueError, match=f"^{name}: {value}; it must be finite"):
                 cls(**{name: value})
+        with without_type_checker():
+            with pytest.raises(ValueError, match=rf"^{name}: shape \(2,\); it must be one number"):
+                cls(**{name: np.full(2, 3.0)})
+            for value in ("a", None):
+                with pytest.raises(TypeError, match=f"^{name}: {value!r}; it must be real numbers"):
+                    cls(**{name: value})
 
 
 def test_a_series_of_no_harmonics_is_refused():

@@ -1,12 +1,15 @@
 """The interface of spike functions."""
 
 import abc
+import dataclasses
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float
 
 from .._check import parameters
+from .._core import as_param
+from ..ops._check import as_number
 
 
 class AbstractSpike(eqx.Module):
@@ -28,9 +31,15 @@ class AbstractSurrogate(AbstractSpike):
     The spikes are 0.0 and 1.0, the same bits whichever surrogate is chosen: they do not depend on
     its parameters, which have a gradient through `derivative` only.
 
-    **Raises:** `ValueError` for a parameter that is not finite, or not above 0 where it is a width
-    or a steepness.
+    **Raises:** `ValueError` or `TypeError` for a parameter that is not one finite number, or not
+    above 0 where it is a width or a steepness.
     """
+
+    def __post_init__(self):
+        # Before they are converted, which is done without their names.
+        for field in dataclasses.fields(self):
+            if field.metadata.get("converter") is as_param:
+                as_number(getattr(self, field.name), field.name)
 
     def __check_init__(self):
         parameters(self)
