@@ -1,13 +1,22 @@
 """Operators in blocks, and what the spectrum of one is."""
 
+from collections.abc import Iterable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._check import check_values, checked_events, checked_values
-from ._operator import AbstractOperator, joined
+from ._check import (
+    check_key,
+    check_values,
+    check_whole,
+    checked_events,
+    checked_values,
+    shown,
+)
+from ._operator import AbstractOperator, check_operator, joined
 from ._spikes import Spikes
 
 
@@ -18,7 +27,7 @@ class Block(AbstractOperator):
     one n_post; each row and each column needs an operator that says so.
 
     **Raises:** `ValueError` for rows of several lengths, sizes that disagree, or a row or a column
-    of None alone.
+    of None alone; `TypeError` for what is no rows of operators.
 
         >>> from purebrain.ops import OneToOne
         >>> op = Block([[OneToOne(1.0, 2), OneToOne(5.0, 2)], [None, OneToOne(1.0, 2)]])
@@ -33,10 +42,18 @@ class Block(AbstractOperator):
     n_post: int = eqx.field(static=True)
 
     def __init__(self, blocks):
-        self.blocks = tuple(map(tuple, blocks))
+        rows = _items("blocks", blocks)
+        self.blocks = tuple(_items(f"blocks[{n}]", row) for n, row in enumerate(rows))
+        for n, row in enumerate(self.blocks):
+            for m, op in enumerate(row):
+                if op is not None:
+                    check_operator(f"blocks[{n}][{m}]", op)
         lengths = {len(row) for row in self.blocks}
         if len(lengths) != 1 or lengths == {0}:
-            raise ValueError(f"blocks: rows of {sorted(lengths)} blocks; all must have as many.")
+            raise ValueError(
+                f"blocks: rows of {sorted(lengths)} blocks; all must have as many, at least one: "
+                "Block([[a, b], [c, None]])."
+            )
         self.row_sizes = _sizes("row", "n_pre", self.blocks)
         columns = tuple(zip(*self.blocks, strict=True))
         self.column_sizes = _sizes("column", "n_post", columns)
@@ -88,6 +105,14 @@ class Block(AbstractOperator):
         return joined(found)
 
 
+def _items(name: str, line) -> tuple:
+    if not isinstance(line, Iterable):
+        raise TypeError(
+            f"{name}: {shown(line)}; it must be a list, of rows: Block([[a, b], [c, None]])."
+        )
+    return tuple(line)
+
+
 def _sizes(kind: str, name: str, lines) -> tuple[int, ...]:
     sizes = []
     for n, line in enumerate(lines):
@@ -117,18 +142,19 @@ def spectral_radius(op: AbstractOperator, *, key, n_steps: int = 200) -> Float[A
 
     **Returns:** one number, at least 0.
 
-    **Raises:** `ValueError` for an operator that is not square, or `n_steps` below 2.
+    **Raises:** `ValueError` for an operator that is not square, or `n_steps` below 2 or not whole;
+    `TypeError` for another `op` or `key`.
 
         >>> import jax
         >>> from purebrain.ops import OneToOne
         >>> f"{spectral_radius(OneToOne(jnp.array([0.5, -2.0]), 2), key=jax.random.key(0)):.3f}"
         '2.000'
     """
+    check_operator("op", op)
     if op.n_pre != op.n_post:
         raise ValueError(f"op: shape {op.shape}; only a square operator has a spectral radius.")
-    if n_steps < 2:
-        raise ValueError(f"n_steps: {n_steps}; it must be at least 2.")
-    x = jax.random.normal(key, (op.n_pre,), op.dtype)
+    n_steps = check_whole("n_steps", n_steps, 2, 2**31 - 1)
+    x = jax.random.normal(check_key(key), (op.n_pre,), op.dtype)
 
     def step(x, _):
         y = op.mv(x)

@@ -13,8 +13,9 @@ from ._check import (
     Events,
     ValueRows,
     Values,
-    as_weight,
+    as_number,
     check_rows,
+    check_type,
     check_values,
     checked_events,
     checked_values,
@@ -95,11 +96,25 @@ class AbstractOperator(eqx.Module):
 
     def __mul__(self, factor) -> "AbstractOperator":
         """The operator of the matrix times a number."""
-        if isinstance(factor, AbstractOperator) or jnp.ndim(factor) != 0:
+        if isinstance(factor, AbstractOperator) or getattr(factor, "ndim", 0) != 0:
             return NotImplemented
         return Scaled(self, factor)
 
     __rmul__ = __mul__
+
+    def __neg__(self) -> "AbstractOperator":
+        """The operator of the matrix times -1."""
+        return Scaled(self, -1.0)
+
+    def __sub__(self, other: "AbstractOperator") -> "AbstractOperator":
+        """The operator of the difference of the matrices."""
+        return self + -other if isinstance(other, AbstractOperator) else NotImplemented
+
+    def __truediv__(self, divisor) -> "AbstractOperator":
+        """The operator of the matrix times 1 / `divisor`."""
+        if isinstance(divisor, AbstractOperator) or getattr(divisor, "ndim", 0) != 0:
+            return NotImplemented
+        return Scaled(self, as_number(1 / as_number(divisor, "divisor"), "1 / divisor"))
 
     def __getitem__(self, index) -> "AbstractOperator":
         """Rows and columns of the matrix: `op[lo:hi]`, `op[lo:hi, lo:hi]`."""
@@ -122,7 +137,7 @@ class Sum(AbstractOperator):
 
     **Arguments:** `terms`: operators of one shape.
 
-    **Raises:** `ValueError` for terms of several shapes, or none.
+    **Raises:** `ValueError` for terms of several shapes, or none; `TypeError` for other terms.
     """
 
     terms: tuple[AbstractOperator, ...]
@@ -130,6 +145,8 @@ class Sum(AbstractOperator):
     n_post: int = eqx.field(static=True)
 
     def __init__(self, *terms):
+        for n, term in enumerate(terms):
+            check_operator(f"terms[{n}]", term)
         shapes = {term.shape for term in terms}
         if len(shapes) != 1:
             raise ValueError(
@@ -163,9 +180,8 @@ class Scaled(AbstractOperator):
     n_post: int = eqx.field(static=True)
 
     def __init__(self, op, factor):
-        self.op, self.factor = op, as_weight(factor)
-        if self.factor.shape != ():
-            raise ValueError(f"factor: shape {self.factor.shape}; it must be one number.")
+        check_operator("op", op)
+        self.op, self.factor = op, as_number(factor, "factor")
         self.n_pre, self.n_post = op.shape
 
     @property
@@ -228,6 +244,11 @@ class Part(AbstractOperator):
         inside &= (self.columns[0] <= post) & (post < self.columns[1])
         pre, post = pre[inside] - self.rows[0], post[inside] - self.columns[0]
         return pre, post, weight[inside] if weight.ndim else weight
+
+
+def check_operator(name: str, op) -> None:
+    """Refuses what is no operator."""
+    check_type(name, op, AbstractOperator, "ops.Dense(weight)")
 
 
 def _part(op: AbstractOperator, index) -> AbstractOperator:

@@ -4,11 +4,12 @@ import dataclasses
 import math
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
+
+from .ops._check import check_key
 
 
 def concrete(x) -> np.ndarray | None:
@@ -57,12 +58,7 @@ def number(name: str, value) -> float:
 
 def one_key(key):
     """The key, or None; anything but one JAX key is an error."""
-    dtype = getattr(key, "dtype", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    is_key = typed or dtype == np.uint32
-    if key is not None and not (is_key and key.ndim == (0 if typed else 1)):
-        raise TypeError(f"key: {key!r}; it must be one key, such as jax.random.key(0).")
-    return key
+    return None if key is None else check_key(key)
 
 
 def below(low_name: str, low, high_name: str, high) -> None:

@@ -32,6 +32,10 @@ def operators():
         "three": (a + b + a, m + n + m),
         "scaled": (2.5 * a, 2.5 * m),
         "scaled right": (b * jnp.float64(-1), -n),
+        "negative": (-a, -m),
+        "difference": (a - b, m - n),
+        "divided": (a / 4, m / 4),
+        "divided by an array": (b / jnp.float64(-0.3), n / -0.3),
         "rows": (a[2:6], m[2:6]),
         "rows and columns": (a[2:, 1:4], m[2:, 1:4]),
         "negative ends": (a[:-1, -2:], m[:-1, -2:]),
@@ -98,6 +102,18 @@ def test_as_linear_operator_is_the_transposed_matrix(name):
     np.testing.assert_allclose(linear.T.mv(x), m @ np.asarray(x), rtol=1e-12, atol=1e-12)
 
 
+def test_derivatives_by_a_divisor():
+    (op, m), rng = OPERATORS["rows"], np.random.default_rng(3)
+    s, x = rng.random(m.shape[0]), rng.random(m.shape[1])
+
+    def f(d):
+        return (op / d).mv(jnp.asarray(s)) @ x
+
+    want = s @ m @ x
+    for order, right in ((jax.grad(f), -want / 4), (jax.grad(jax.grad(f)), 2 * want / 8)):
+        np.testing.assert_allclose(order(2.0), right, rtol=1e-12)
+
+
 def recurrent(kind, n=30):
     if kind == "csr":
         rng = np.random.default_rng(0)
@@ -152,12 +168,32 @@ BAD = [
     (lambda: A + 1.0, TypeError, "unsupported operand"),
     (lambda: A * A, TypeError, "unsupported operand"),
     (lambda: A * np.ones(5), TypeError, "unsupported operand|does not support ufuncs"),
-    (lambda: A * float("nan"), ValueError, "nan"),
+    (lambda: A * float("nan"), ValueError, "factor: nan; it must be finite"),
+    (lambda: A * "a", TypeError, "factor: 'a'; it must be real numbers"),
+    (lambda: None * A, TypeError, "factor: None; it must be real numbers"),
+    (lambda: A * [1.0, 2.0], ValueError, r"factor: shape \(2,\); it must be one number"),
+    (lambda: A * 1j, TypeError, "factor: complex"),
+    (lambda: A - A[1:], ValueError, r"terms: shapes \[\(6, 5\), \(7, 5\)\]"),
+    (lambda: A - 1.0, TypeError, "unsupported operand"),
+    (lambda: 1.0 - A, TypeError, "unsupported operand"),
+    (lambda: A / A, TypeError, "unsupported operand"),
+    (lambda: 1.0 / A, TypeError, "unsupported operand"),
+    (lambda: A / np.ones(5), TypeError, "unsupported operand|does not support ufuncs"),
+    (lambda: A / 0, ValueError, "1 / divisor: inf; it must be finite"),
+    (lambda: A / float("nan"), ValueError, "divisor: nan; it must be finite"),
+    (lambda: A / "a", TypeError, "divisor: 'a'; it must be real numbers"),
+    (lambda: ops.Sum(1), TypeError, r"terms\[0\]: 1; .*ops.AbstractOperator, .*ops.Dense"),
+    (lambda: ops.Scaled(3, 1.0), TypeError, "op: 3; it must be an ops.AbstractOperator"),
     (lambda: A[0], IndexError, "slices without stride"),
     (lambda: A[::2], IndexError, "slices without stride"),
     (lambda: A[:, :, :], IndexError, "slices without stride"),
     (lambda: ops.Block([[A, A], [A]]), ValueError, r"blocks: rows of \[1, 2\] blocks"),
-    (lambda: ops.Block([]), ValueError, "blocks: rows of"),
+    (lambda: ops.Block([]), ValueError, r"blocks: rows of \[\].*Block\(\[\[a, b\]"),
+    (lambda: ops.Block([A, A]), TypeError, r"blocks\[0\]: CSR; .*Block\(\[\[a, b\]"),
+    (lambda: ops.Block(A), TypeError, r"blocks: CSR; .*Block\(\[\[a, b\]"),
+    (lambda: ops.Block(None), TypeError, r"blocks: None; .*Block\(\[\[a, b\]"),
+    (lambda: ops.Block([[1, 2]]), TypeError, r"blocks\[0\]\[0\]: 1; it must be an ops.AbstractO"),
+    (lambda: ops.Block([[A, None], "a"]), TypeError, r"blocks\[1\]\[0\]: 'a'; it must be"),
     (lambda: ops.Block([[A], [None]]), ValueError, "blocks: row 1 has operators of n_pre"),
     (lambda: ops.Block([[A, A[1:]]]), ValueError, r"row 0 has operators of n_pre \[6, 7\]"),
     (
@@ -175,6 +211,17 @@ BAD = [
         ValueError,
         "n_steps: 1",
     ),
+    (
+        lambda: ops.spectral_radius(recurrent("jit"), key=jax.random.key(0), n_steps=2.5),
+        ValueError,
+        r"n_steps: 2\.5; it must be a whole number",
+    ),
+    (
+        lambda: ops.spectral_radius(recurrent("jit"), key=0),
+        TypeError,
+        r"key: 0; it must be one key, such as jax\.random\.key\(0\)",
+    ),
+    (lambda: ops.spectral_radius(3, key=jax.random.key(0)), TypeError, "op: 3; it must be an ops"),
 ]
 
 
