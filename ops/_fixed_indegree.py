@@ -9,16 +9,18 @@ from jaxtyping import Array, Float, Int32
 
 from . import gpu, native
 from ._check import (
+    as_numbers,
     as_weight,
     check_ids,
     check_size,
+    check_values,
     checked_events,
     checked_values,
     concrete,
     gather,
     scatter,
 )
-from ._csr import slice_width
+from ._csr import check_count, slice_width
 from ._family import Layout, family
 from ._operator import AbstractOperator
 from .cpu import _fixed_indegree as cpu
@@ -66,9 +68,10 @@ class FixedIndegree(AbstractOperator):
 
     def __init__(self, weight, indices, n_pre: int):
         self.n_pre = check_size("n_pre", n_pre)
-        host = concrete(indices)
+        host = concrete(as_numbers("indices", indices))
         if host is None:
             raise TypeError("indices: traced; the synapses are sorted on the host, outside jit.")
+        check_count(host.size)
         self.indices = check_ids("indices", host, self.n_pre)
         if host.ndim != 2:
             raise ValueError(f"indices: shape {host.shape}; it must be (n_post, K).")
@@ -80,10 +83,6 @@ class FixedIndegree(AbstractOperator):
                 f"{host.shape}."
             )
         flat = host.reshape(-1)
-        if flat.size > np.iinfo(np.int32).max:
-            raise ValueError(
-                f"indices: {flat.size} synapses; at most 2**31 - 1 fit. Split the projection."
-            )
         indptr = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=self.n_pre))])
         self.order = jnp.asarray(np.argsort(flat, kind="stable"), jnp.int32)
         self.indptr = jnp.asarray(indptr, jnp.int32)
@@ -102,6 +101,7 @@ class FixedIndegree(AbstractOperator):
         return self.indices, self.indptr, self.order
 
     def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
         return scatter(FAMILY, self.layout, y, s, self.weight.astype(y.dtype), *self._structure)
 

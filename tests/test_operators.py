@@ -447,6 +447,19 @@ def test_synapses_beyond_int32_are_refused():
         shape_of(2**31 - 1023)
 
 
+def test_fixed_outdegree_numbers_the_synapses_of_a_row_only():
+    ids = jax.ShapeDtypeStruct((3, 10**9), jnp.int32)
+    weight = jax.ShapeDtypeStruct((3, 10**9), jnp.float32)
+
+    def both(weight, ids):
+        op = ops.FixedOutdegree(weight, ids, 7)
+        return op.mv(jnp.ones(3)), op.mv_t(jnp.ones(7))
+
+    y, x = jax.eval_shape(both, weight, ids)
+    assert y.shape == (7,) and x.shape == (3,)
+    jax.jit(both).lower(weight, ids)
+
+
 # ---- bad input -----------------------------------------------------------------------------------
 
 NAN, INF = float("nan"), float("inf")
@@ -457,7 +470,10 @@ OP = {
     "CSR": ops.CSR(0.5, [0, 1, 3], [0, 1, 2], 3),
     "AllToAll": ops.AllToAll(0.5, 2, 3),
     "OneToOne": ops.OneToOne(0.5, 2),
+    "FixedIndegree": ops.FixedIndegree(0.5, [[0], [1], [1]], 2),
+    "JIT": ops.jit_homogeneous(0.5, 0.5, 2, 3, seed=1),
 }
+MANY = np.broadcast_to(np.int32(0), (3, 2**30))  # ids that take no memory
 
 
 def csr(weight=1.0, indptr=(0, 1, 3), indices=(0, 1, 2), n_post=3):
@@ -497,6 +513,16 @@ BAD = [
         TypeError,
         r"indices: \[\[0\], \[1, 2\]\]; .*",
     ),
+    (lambda: ops.FixedIndegree(1.0, IDS, 2), ValueError, r"indices: 2 at position 3.*in \[0, 2\)"),
+    (lambda: ops.FixedIndegree(1.0, IDS - 1, 3), ValueError, "indices: -1 at position 0.*"),
+    (lambda: ops.FixedIndegree(1.0, IDS[0], 3), ValueError, r"indices: shape \(2,\).*n_post, K"),
+    (lambda: ops.FixedIndegree(1.0, IDS * 1.0, 3), TypeError, "indices: dtype float64, but ids"),
+    (lambda: ops.FixedIndegree(1.0, MANY, 3), ValueError, "indices: 3221225472 synapses; at most"),
+    (
+        lambda: jax.jit(lambda i: ops.FixedIndegree(1.0, i, 3))(IDS),
+        TypeError,
+        "indices: traced; .*outside jit",
+    ),
     (lambda: csr(indices="abc"), TypeError, "indices: .*; it must be real numbers"),
     (lambda: traced(jnp.ones(3)), TypeError, "indices: dtype float64.*integers"),
     (lambda: traced(np.arange(3), jnp.arange(3.0)), ValueError, "indptr: .*float64.*integers"),
@@ -524,6 +550,8 @@ BAD = [
         r"weight: 1e\+39 at position 1; it must be finite, at most 3.403e\+38 in float32",
     ),
     (lambda: in_float32(lambda: csr(weight=-1e39)), ValueError, r"weight: -1e\+39; .* float32"),
+    (lambda: ops.FixedIndegree(jnp.ones(2), IDS, 3), ValueError, r"weight: shape \(2,\).*\(2, 2\)"),
+    (lambda: ops.FixedIndegree(INF, IDS, 3), ValueError, "weight: inf; it must"),
     (
         lambda: ops.jit_homogeneous("x", 0.1, 3, 3, seed=0),
         TypeError,
@@ -548,6 +576,7 @@ BAD = [
     (lambda: csr(n_post=-3), ValueError, "n_post: -3"),
     (lambda: csr(n_post=2**31), ValueError, rf"n_post: {2**31}.*2\*\*31 - 1"),
     (lambda: ops.FixedOutdegree(1.0, IDS, "3"), ValueError, "n_post: '3'"),
+    (lambda: ops.FixedIndegree(1.0, IDS, 2.5), ValueError, "n_pre: 2.5"),
     (lambda: ops.AllToAll(1.0, 2, 2, "no"), TypeError, "autapses: 'no'.*autapses=False"),
     # delays
     (lambda: delayed([1.0, 0.0, 2.0]), ValueError, "delay: 0.0 ms at position 1.*above 0"),
@@ -558,11 +587,7 @@ BAD = [
     (lambda: delayed(1.0), ValueError, r"delay: shape \(\).*\(3,\)"),
     (lambda: jax.jit(lambda d: ops.DelayedCSR(csr(), d))(jnp.ones(3)), TypeError, "delay: traced"),
     (lambda: delayed(["a", "b", "c"]), TypeError, "delay: .*; it must be real numbers"),
-    (
-        lambda: ops.DelayedCSR(ops.jit_homogeneous(0.5, 0.5, 2, 3, seed=1), 1.0),
-        TypeError,
-        r"csr: JIT; .*ops.CSR, .*ops.CSR\(weight",
-    ),
+    (lambda: ops.DelayedCSR(OP["JIT"], 1.0), TypeError, r"csr: JIT; .*ops.CSR, .*ops.CSR\(weight"),
     (
         lambda: delayed([1.0, 2.0, 0.5]).ring(2**30, float),
         ValueError,
