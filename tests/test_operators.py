@@ -595,7 +595,10 @@ BAD = [
     ),
     (lambda: sent(3 * 10**9), ValueError, "delay: .* ring of 1000000000 steps x 3 neurons"),
     # operands
-    (lambda: csr().mv_add([1.0, 2.0, 3.0], jnp.ones(2)), TypeError, r"y: \[1.0, .*be an array"),
+    *(
+        (partial(OP[form].mv_add, [1.0, 2.0, 3.0], jnp.ones(2)), TypeError, r"y: .*be an array")
+        for form in ("Dense", "FixedOutdegree", "CSR", "AllToAll", "FixedIndegree")
+    ),
     (
         lambda: csr().mv_add(ops.pack(jnp.ones(3, bool)), jnp.ones(2)),
         TypeError,
