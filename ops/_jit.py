@@ -15,6 +15,7 @@ from ._check import (
     check_probability,
     check_seed,
     check_size,
+    check_values,
     checked_events,
     checked_values,
     concrete,
@@ -70,6 +71,7 @@ class JIT(AbstractOperator):
         )
 
     def mv_add(self, y, s):
+        check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
         return scatter(FAMILY, self.layout, y, s, self._line(y.dtype), self.seed, self.degree)
 

@@ -597,7 +597,7 @@ BAD = [
     # operands
     *(
         (partial(OP[form].mv_add, [1.0, 2.0, 3.0], jnp.ones(2)), TypeError, r"y: .*be an array")
-        for form in ("Dense", "FixedOutdegree", "CSR", "AllToAll", "FixedIndegree")
+        for form in ("Dense", "FixedOutdegree", "CSR", "AllToAll", "FixedIndegree", "JIT")
     ),
     (
         lambda: csr().mv_add(ops.pack(jnp.ones(3, bool)), jnp.ones(2)),
