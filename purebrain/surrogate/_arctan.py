@@ -1,6 +1,7 @@
 import math
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._core import as_param
@@ -22,4 +23,8 @@ class ArcTan(AbstractSurrogate):
         above(0, alpha=self.alpha)
 
     def derivative(self, x):
-        return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * x) ** 2)
+        # Far from threshold by the inverse of z, whose square is not infinite.
+        z = math.pi / 2 * self.alpha * x
+        far = jnp.abs(z) > 1
+        near = jnp.where(far, 1 / jnp.where(far, z, 1), z)
+        return self.alpha / 2 * jnp.where(far, near**2, 1) / (1 + near**2)

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from .._core import as_param
 from ._abstract import AbstractSurrogate
 from ._check import above
+from ._within import within
 
 
 class Erf(AbstractSurrogate):
@@ -25,4 +26,4 @@ class Erf(AbstractSurrogate):
         above(0, alpha=self.alpha)
 
     def derivative(self, x):
-        return self.alpha / math.sqrt(math.pi) * jnp.exp(-((self.alpha * x) ** 2))
+        return self.alpha / math.sqrt(math.pi) * jnp.exp(-(within(self.alpha * x) ** 2))

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from .._core import as_param
 from ._abstract import AbstractSurrogate
 from ._check import above
+from ._within import within
 
 
 class Gaussian(AbstractSurrogate):
@@ -27,4 +28,4 @@ class Gaussian(AbstractSurrogate):
 
     def derivative(self, x):
         height = self.alpha / (self.sigma * math.sqrt(2 * math.pi))
-        return height * jnp.exp(-0.5 * (x / self.sigma) ** 2)
+        return height * jnp.exp(-0.5 * within(x / self.sigma) ** 2)

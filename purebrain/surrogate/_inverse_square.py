@@ -21,4 +21,5 @@ class InverseSquare(AbstractSurrogate):
         above(0, alpha=self.alpha)
 
     def derivative(self, x):
-        return 1 / (1 + self.alpha * jnp.abs(x)) ** 2
+        # The square of the quotient: that of its denominator would be infinite far from threshold.
+        return (1 / (1 + self.alpha * jnp.abs(x))) ** 2

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from .._core import as_param
 from ._abstract import AbstractSurrogate
 from ._check import above
+from ._within import within
 
 
 class MultiGaussian(AbstractSurrogate):
@@ -36,4 +37,4 @@ class MultiGaussian(AbstractSurrogate):
 
 
 def _normal(x, sd):
-    return jnp.exp(-0.5 * (x / sd) ** 2) / (sd * math.sqrt(2 * math.pi))
+    return jnp.exp(-0.5 * within(x / sd) ** 2) / (sd * math.sqrt(2 * math.pi))

@@ -24,4 +24,6 @@ class QPseudoSpike(AbstractSurrogate):
         above(1, alpha=self.alpha)
 
     def derivative(self, x):
-        return (1 + 2 / (self.alpha - 1) * jnp.abs(x)) ** -self.alpha
+        # A quotient of at most 1: its inverse would be infinite far from threshold.
+        half = (self.alpha - 1) / 2
+        return (half / (half + jnp.abs(x))) ** self.alpha

@@ -23,4 +23,5 @@ class SoftSign(AbstractSurrogate):
         above(0, alpha=self.alpha)
 
     def derivative(self, x):
-        return self.alpha / 2 / (1 + self.alpha * jnp.abs(x)) ** 2
+        # The square of the quotient: that of its denominator would be infinite far from threshold.
+        return self.alpha / 2 * (1 / (1 + self.alpha * jnp.abs(x))) ** 2

@@ -21,4 +21,5 @@ class SuperSpike(AbstractSurrogate):
         above(0, beta=self.beta)
 
     def derivative(self, x):
-        return 1 / (1 + self.beta * jnp.abs(x)) ** 2
+        # The square of the quotient: that of its denominator would be infinite far from threshold.
+        return (1 / (1 + self.beta * jnp.abs(x))) ** 2
