@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 
 from purebrain import ops
 
-from .helpers_jit import synapses as jit_synapses
+from . import helpers_jit
 
 N_SLOTS = 4  # of the ring that delayed synapses are tested on
 STEP, DT = 6, 0.5  # when their spikes are sent
@@ -39,12 +40,13 @@ class Case(NamedTuple):
     post: np.ndarray
     shape: tuple[int, ...]  # of weights; () where the form has but one
     make: Callable  # weight -> operator
+    each: Callable = lambda weight: weight  # weight -> that of each synapse, where it is no other
 
     def matrix(self, weight):
         """W[i, j] = sum_k weight[k] [pre[k] = i] [post[k] = j], for NumPy and for JAX weights."""
         one_hot_pre = np.eye(self.n_pre, dtype=weight.dtype)[self.pre]
         one_hot_post = np.eye(self.n_post, dtype=weight.dtype)[self.post]
-        return one_hot_pre.T @ (weight.reshape(-1, 1) * one_hot_post)
+        return one_hot_pre.T @ (self.each(weight).reshape(-1, 1) * one_hot_post)
 
     def event(self, weight, s, y):
         """y + s W, by the operator."""
@@ -98,7 +100,7 @@ def fixed_indegree(rng, n_pre, n_post):
 def jit(rng, n_pre, n_post):
     """A random matrix; its synapses as NumPy draws them from the same hash."""
     seed = int(rng.integers(0, 2**32))
-    pre, post = jit_synapses(seed, 0.4, n_pre, n_post)
+    pre, post = helpers_jit.synapses(seed, 0.4, n_pre, n_post)
     return Case(
         n_pre,
         n_post,
@@ -107,6 +109,28 @@ def jit(rng, n_pre, n_post):
         (),
         lambda w: ops.jit_homogeneous(w, 0.4, n_pre, n_post, seed=seed),
     )
+
+
+def _of_law(make, draws, each):
+    """As `jit`, of weights each(weight, draws) for a `weight` of two numbers, whichever."""
+
+    def drawn(rng, n_pre, n_post):
+        seed = int(rng.integers(0, 2**32))
+        pre, post, draw = helpers_jit.synapses(seed, 0.4, n_pre, n_post, draws)
+        op = make(0.0, 1.0, 0.4, n_pre, n_post, seed=seed)
+
+        def of(weight):
+            return eqx.tree_at(lambda op: op.weight, op, weight)
+
+        return Case(n_pre, n_post, pre, post, (2,), of, lambda weight: each(weight, draw))
+
+    return drawn
+
+
+jit_uniform = _of_law(
+    ops.jit_uniform, helpers_jit.uniform, lambda w, u: w[0] + (w[1] - w[0]) * (u + 2.0**-17)
+)
+jit_normal = _of_law(ops.jit_normal, helpers_jit.normal, lambda w, z: w[0] + w[1] * z)
 
 
 def _csr(rng, n_post, degrees):
@@ -164,6 +188,9 @@ SPARSE = (fixed_outdegree, fixed_indegree, csr, csr_unequal, delayed_csr)
 ONE_WEIGHT = ("all_to_all", "no_autapses", "jit", "jit_pure_jax")
 FORMS = {f.__name__: f for f in (dense, one_to_one, all_to_all, no_autapses, jit, *SPARSE)}
 FORMS |= {f"{f.__name__}_pure_jax": pure_jax(f) for f in (jit, *SPARSE)}
+# Random matrices of weights that are one number or two, with native kernels and without.
+RANDOM = {"jit": jit, "jit_uniform": jit_uniform, "jit_normal": jit_normal}
+RANDOM |= {f"{name}_pure_jax": pure_jax(form) for name, form in RANDOM.items()}
 # Every form with every kind of weight that it takes.
 FORMS_AND_WEIGHTS = [(form, True) for form in FORMS if form not in ONE_WEIGHT]
 FORMS_AND_WEIGHTS += [(form, False) for form in FORMS if form != "dense"]

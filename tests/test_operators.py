@@ -15,7 +15,14 @@ from jax import lax
 from jax.test_util import check_grads
 
 from purebrain import ops
-from tests.helpers_ops import DT, FORMS, FORMS_AND_WEIGHTS, N_SLOTS, without_type_checker
+from tests.helpers_ops import (
+    DT,
+    FORMS,
+    FORMS_AND_WEIGHTS,
+    N_SLOTS,
+    RANDOM,
+    without_type_checker,
+)
 
 EXACT = dict(rtol=0, atol=0)
 FLOAT64 = dict(rtol=1e-12, atol=1e-12)
@@ -36,7 +43,7 @@ def assert_close(got, want, tolerance, name=""):
 def drawn(form, per_synapse, n_pre=6, n_post=5, dtype=float, whole=False, share=0.6, seed=1):
     """A case, and its (weight, s, y): whole numbers or normal ones; a share of s is not zero."""
     rng = np.random.default_rng(seed)
-    case = FORMS[form](rng, n_pre, n_post)
+    case = (FORMS | RANDOM)[form](rng, n_pre, n_post)
     shapes = case.shape if per_synapse else (), case.n_pre, case.n_post
     weight, s, y = (rng.integers(-4, 5, n) if whole else rng.normal(size=n) for n in shapes)
     s = s * (rng.random(case.n_pre) < share)
@@ -278,6 +285,8 @@ TRANSFORMS = {
     "jvp of vmap": lambda f: jvp(batched(f, OVER_BOTH)),
 }
 SOME = {k: TRANSFORMS[k] for k in ("value", "jvp", "grad", "forward over reverse", "scan")}
+OF_RANDOM = ("jvp", "forward over reverse", "transpose in w", "transpose in s")
+OF_RANDOM += ("nested vmap over both", "vmap of grad")
 
 
 def assert_transforms(transforms, event, dense, args, tolerance=FLOAT64):
@@ -294,6 +303,26 @@ def assert_transforms(transforms, event, dense, args, tolerance=FLOAT64):
 def test_transforms(form, per_synapse):
     case, args = drawn(form, per_synapse)
     assert_transforms(TRANSFORMS, case.event, case.dense, args)
+
+
+@pytest.mark.parametrize(
+    ("form", "transposed"),
+    [(form, True) for form in RANDOM] + [(form, False) for form in RANDOM if form not in FORMS],
+)
+def test_transforms_of_random_matrices(form, transposed):
+    case, (weight, s, y) = drawn(form, True)
+    transforms = {name: TRANSFORMS[name] for name in OF_RANDOM}
+    if not transposed:
+        assert_transforms(transforms, case.event, case.dense, (weight, s, y))
+        return
+
+    def event(weight, x, y):
+        return y + case.make(weight).mv_t(x)
+
+    def dense(weight, x, y):
+        return y + case.matrix(weight) @ x
+
+    assert_transforms(transforms, event, dense, (weight, y, s))
 
 
 @pytest.mark.parametrize("form", ["dense", *SPARSE])
