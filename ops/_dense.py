@@ -1,5 +1,7 @@
 """A dense weight matrix."""
 
+from collections.abc import Hashable
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,7 @@ class Dense(AbstractOperator):
     weight: Float[Array, "n_pre n_post"]
     n_pre: int = eqx.field(static=True)
     n_post: int = eqx.field(static=True)
+    tuning: Hashable = eqx.field(static=True, default=None)
 
     def __init__(self, weight):
         self.weight = as_weight(weight)
@@ -40,7 +43,7 @@ class Dense(AbstractOperator):
     @property
     def layout(self) -> Layout:
         """What the kernels need to know at compile time."""
-        return Layout(self.n_pre, self.n_post, self.weight.shape)
+        return Layout(self.n_pre, self.n_post, self.weight.shape, tuning=self.tuning)
 
     def mv_add(self, y, s):
         check_values("y", y, self.n_post)
