@@ -3,21 +3,28 @@
 import jax.numpy as jnp
 
 from ..cpu._csr import delayed_targets
-from ._coo import kernels
+from ._coo import kernels, part
 
 
-def _rows(layout, indptr):
-    ids = jnp.arange(layout.n_pre, dtype=jnp.int32)
-    return jnp.repeat(ids, jnp.diff(indptr), total_repeat_length=layout.form.n_synapses)
+def _rows(layout, *structure):
+    return layout.form.n_synapses, 1
 
 
-def _plain(layout, indptr, indices):
-    return _rows(layout, indptr), indices
+def _pre(first, n, indptr):
+    # How many rows end up to each synapse.
+    ends = jnp.maximum(indptr[1:] - first, 0)
+    ended = jnp.zeros(n, jnp.int32).at[ends].add(1, mode="drop", wrap_negative_indices=False)
+    return jnp.cumsum(ended, dtype=jnp.int32)
 
 
-def _delayed(layout, indptr, indices, delay, slot, dt):
-    return _rows(layout, indptr), delayed_targets(layout, indices, delay, slot, dt)
+def _plain(layout, first, n, indptr, indices):
+    return _pre(first, n, indptr), part(indices, first, n)
 
 
-KERNELS = kernels(_plain)
-DELAYED_KERNELS = kernels(_delayed)
+def _delayed(layout, first, n, indptr, indices, delay, slot, dt):
+    indices, delay = part(indices, first, n), part(delay, first, n)
+    return _pre(first, n, indptr), delayed_targets(layout, indices, delay, slot, dt)
+
+
+KERNELS = kernels(_rows, _plain)
+DELAYED_KERNELS = kernels(_rows, _delayed)

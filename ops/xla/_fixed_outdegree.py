@@ -2,12 +2,12 @@
 
 import jax.numpy as jnp
 
-from ._coo import kernels
+from ._coo import kernels, part
 
 
-def _synapses(layout, targets):
-    rows = jnp.repeat(jnp.arange(layout.n_pre, dtype=jnp.int32), targets.shape[1])
-    return rows, targets.reshape(-1)
+def _synapses(layout, first, n, targets):
+    pre = first + jnp.arange(n, dtype=jnp.int32)
+    return jnp.repeat(pre, targets.shape[1]), part(targets, first, n).reshape(-1)
 
 
-KERNELS = kernels(_synapses)
+KERNELS = kernels(lambda layout, targets: targets.shape, _synapses)
