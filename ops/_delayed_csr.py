@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
-from . import gpu, native
+from . import gpu, native, tpu
 from ._check import as_numbers, check_type, checked_events, concrete, scatter
 from ._csr import CSR
 from ._family import family
@@ -20,6 +20,7 @@ FAMILY = family(
     xla.DELAYED_KERNELS,
     cpu=native.preferred(native.DELAYED_CSR, cpu.DELAYED_KERNELS),
     cuda=gpu.delayed_csr,
+    tpu=tpu.delayed_csr,
 )
 
 

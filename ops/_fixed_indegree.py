@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from . import gpu, native
+from . import gpu, native, tpu
 from ._check import (
     as_numbers,
     as_weight,
@@ -32,6 +32,7 @@ FAMILY = family(
     xla.KERNELS,
     cpu=native.preferred(native.FIXED_INDEGREE, cpu.KERNELS),
     cuda=gpu.fixed_indegree,
+    tpu=tpu.fixed_indegree,
 )
 
 

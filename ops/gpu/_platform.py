@@ -1,13 +1,12 @@
 """Which kernels the GPU gets; Pallas is imported only where a kernel is lowered for one."""
 
-import warnings
-from functools import cache
 from importlib import import_module
 
 import jax
 import jax.numpy as jnp
 
 from .._family import Kernels
+from .._say_once import say_xla
 from ..xla import _csr as xla_csr
 from ..xla import _fixed_indegree as xla_fixed_indegree
 from ..xla import _fixed_outdegree as xla_fixed_outdegree
@@ -16,11 +15,6 @@ from ._tuning import Tuning
 
 NEEDED = (0, 11, 2)
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-
-
-@cache  # JAX forgets which warnings were shown
-def _say_once(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
 
 
 def _takes(layout, args) -> bool:
@@ -32,14 +26,15 @@ def _takes(layout, args) -> bool:
                 f"tuning: deterministic needs jax >= {needed}, and this is {jax.__version__}: "
                 f"pip install 'jax>={needed}'."
             )
-        _say_once(
-            f"jax {jax.__version__}: the GPU kernels need jax >= {needed}; without them every "
-            "synapse is visited in every step, spikes or not."
-        )
+        say_xla(f"jax {jax.__version__}: the GPU kernels need jax >= {needed}")
         return False
-    floats = [a for a in args if jnp.issubdtype(a.dtype, jnp.floating)]
-    known = all(a.dtype.name in DTYPES for a in floats)
-    return known and all(a.size for a in args)
+    if not all(a.size for a in args):
+        return False
+    for a in args:
+        if jnp.issubdtype(a.dtype, jnp.floating) and a.dtype.name not in DTYPES:
+            say_xla(f"{a.dtype.name}: the GPU kernels take {', '.join(DTYPES)}")
+            return False
+    return True
 
 
 def _kernels(form: str, fallback: Kernels) -> Kernels:

@@ -1,6 +1,9 @@
-"""Which kernels a TPU gets; Pallas is imported only where a kernel is lowered for one."""
+"""Which kernels a TPU gets; Pallas is imported only where a kernel is lowered for one.
 
-import warnings
+`scatter` has some. `gather` and `outer`, the transposed products of floats, are XLA's: each synapse
+reads its target's value, whatever spiked, and XLA's gathers do that.
+"""
+
 from functools import partial
 from importlib import import_module
 
@@ -9,9 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._family import Kernels
+from .._say_once import say_once, say_xla
 from .._spikes import as_floats
 from ..xla import _csr as xla_csr
 from ..xla import _dense as xla_dense
+from ..xla import _fixed_indegree as xla_fixed_indegree
 from ..xla import _fixed_outdegree as xla_fixed_outdegree
 from ..xla import _jit as xla_jit
 from ._tuning import Tuning
@@ -37,10 +42,9 @@ def _launcher(form: str, layout, batch: int, structure):
         sparse = info.sparse_core is not None and rows.row is not None
         if sparse and layout.constant:
             # The compiler fails, or ends the process, over constants that a SparseCore is given.
-            warnings.warn(
+            say_once(
                 "op: a constant of the compiled function, so the TensorCore serves it, not the "
-                "SparseCores; pass the operator, or the network, as an argument of jax.jit.",
-                stacklevel=2,
+                "SparseCores; pass the operator, or the network, as an argument of jax.jit."
             )
             sparse = False
         name, info = ("_sparse_core", info.sparse_core) if sparse else ("_tensor_core", info)
@@ -48,10 +52,7 @@ def _launcher(form: str, layout, batch: int, structure):
         launch, why = core.launcher(rows, layout, _tuning(layout), info, batch, *structure)
         if launch is not None:
             return _narrow(launch)
-    warnings.warn(
-        f"{why}: without an event kernel every synapse is visited in every step, spikes or not.",
-        stacklevel=2,
-    )
+    say_xla(why)
     return None
 
 
@@ -69,7 +70,11 @@ def _scatter(form: str, fallback: Kernels, layout, y, s, w, *structure):
     # where they lie, but not slices of a list, nor parameters.
     together = not layout.synapses or w.shape[0] == 1 or form in ("DENSE", "FIXED_OUTDEGREE")
     launch = None
-    if y.dtype == jnp.float32 and all(a.size for a in (y, s, w, *structure)):
+    if not all(a.size for a in (y, s, w, *structure)):
+        pass
+    elif y.dtype != jnp.float32:
+        say_xla(f"{y.dtype.name}: the TPU kernels take float32")
+    else:
         launch = _launcher(form, layout, y.shape[0] if together else 1, structure)
     if launch is None:
         return fallback.scatter(layout, y, s, w, *structure)
@@ -79,6 +84,17 @@ def _scatter(form: str, fallback: Kernels, layout, y, s, w, *structure):
     if together:
         return y + launch(s, w)
     return y + lax.map(lambda example: launch(*(a[None] for a in example))[0], (s, w))
+
+
+def _without(why: str, fallback: Kernels) -> Kernels:
+    """XLA's, of a form of connectivity that has no kernels."""
+
+    def scatter(layout, *args):
+        if all(a.size for a in args):
+            say_xla(why)
+        return fallback.scatter(layout, *args)
+
+    return fallback._replace(scatter=scatter)
 
 
 def _kernels(form: str, fallback: Kernels) -> Kernels:
@@ -112,5 +128,12 @@ def _scatter_dense(layout, y, s, w):
 
 csr = _kernels("CSR", xla_csr.KERNELS)
 dense = Kernels(_scatter_dense, _precise(xla_dense.gather), xla_dense.outer)
+delayed_csr = _without(
+    "ops.DelayedCSR: it has no TPU kernel, which ops.CSR has", xla_csr.DELAYED_KERNELS
+)
+fixed_indegree = _without(
+    "ops.FixedIndegree: it has no TPU kernel, which ops.CSR and ops.FixedOutdegree have",
+    xla_fixed_indegree.KERNELS,
+)
 fixed_outdegree = _kernels("FIXED_OUTDEGREE", xla_fixed_outdegree.KERNELS)
 jit = _kernels("JIT", xla_jit.KERNELS)

@@ -11,6 +11,7 @@ import pytest
 import purebrain as pb
 from purebrain import ops
 from purebrain.ops._family import Layout
+from purebrain.ops._say_once import say_once
 from purebrain.ops.gpu import Tuning, _platform
 from tests.kernels import operators
 from tests.kernels.operators import FORMS
@@ -79,9 +80,8 @@ def test_transforms_are_lowered(batch, transform):
 def test_masked_products_are_lowered(monkeypatch, form, mosaic):
     """Those that a network's derivative takes where its surrogate is 0 beyond some width."""
     if not mosaic:
-        _platform._say_once.cache_clear()
         monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
-        monkeypatch.setattr(_platform, "_say_once", lambda message: None)
+        monkeypatch.setattr(_platform, "say_xla", lambda why: None)
     op, s = operators.make(form), jnp.ones(70, jnp.float32)
 
     def product(s):
@@ -91,7 +91,7 @@ def test_masked_products_are_lowered(monkeypatch, form, mosaic):
 
 
 def test_without_mosaic_the_xla_path_says_so_once(monkeypatch):
-    _platform._say_once.cache_clear()
+    say_once.cache_clear()
     monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
     op, s = operators.make("csr", True), jnp.ones(70, jnp.float32)
     with pytest.warns(UserWarning, match=r"the GPU kernels need jax >= 0\.11\.2"):
@@ -101,6 +101,18 @@ def test_without_mosaic_the_xla_path_says_so_once(monkeypatch):
     deterministic = ops.tuned(op, Tuning(deterministic=True))
     with pytest.raises(ValueError, match=r"tuning: deterministic needs jax >= 0\.11\.2"):
         text(deterministic.mv, s)
+
+
+@needs_mosaic
+@pytest.mark.parametrize("kind", ["mv", "mv_t"])
+def test_other_precisions_are_left_to_xla_which_is_said_once(kind):
+    say_once.cache_clear()
+    op = operators.make("fixed_outdegree", True, jnp.float8_e4m3fn, 50, 50)
+    s = jnp.ones(50, jnp.float8_e4m3fn)
+    with pytest.warns(UserWarning, match="float8_e4m3fn: the GPU kernels take float16, bfloat16"):
+        lowered = text(getattr(op, kind), s)
+    assert "mosaic_gpu" not in lowered
+    assert text(lambda s: getattr(op, kind)(-s), s)  # a second warning would be an error here
 
 
 @needs_mosaic
