@@ -12,4 +12,6 @@ def say_once(message: str) -> None:
 
 def say_xla(why: str) -> None:
     """Warns, once, that `why` a product is left to XLA."""
-    say_once(f"{why}: without an event kernel every synapse is visited in every step, spikes or not.")
+    say_once(
+        f"{why}: without an event kernel every synapse is visited in every step, spikes or not."
+    )

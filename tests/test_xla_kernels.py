@@ -54,8 +54,8 @@ def results(op):
 @pytest.mark.parametrize("form", STORED)
 @pytest.mark.parametrize("per_synapse", [True, False])
 def test_blocks_change_no_result(monkeypatch, form, per_synapse):
-    """Bit for bit where terms are added one by one. A compiler may take those of a sum in any order:
-    of a target's row, and of a derivative by the weights."""
+    """Bit for bit where terms are added one by one. A compiler may take those of a sum in any
+    order: of a target's row, and of a derivative by the weights."""
     op = operators.make(form, per_synapse)
     whole = results(op)
     blocks_of(monkeypatch, 150)

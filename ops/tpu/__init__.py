@@ -1,8 +1,8 @@
 """Kernels for TPUs, in Pallas: on SparseCores where there are some, else on the TensorCore.
 
 Only products of spikes have some, in float32, by CSR, fixed out-degree, random and dense matrices;
-others are XLA's, with a warning. Transposed products, as of a gradient, are XLA's by choice, without
-one: they are of floats that are seldom 0, and gathers, which XLA does well.
+others are XLA's, with a warning. Transposed products, as of a gradient, are XLA's by choice,
+without one: they are of floats that are seldom 0, and gathers, which XLA does well.
 """
 
 from ._platform import csr as csr

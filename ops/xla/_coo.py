@@ -44,8 +44,8 @@ def weights(w, first, n):
 
 
 def kernels(rows, synapses) -> Kernels:
-    """The kernels, for rows as of `for_each_block`: `rows(layout, *structure)`, of which a block has
-    synapses whose pre- and post-synaptic neurons are `synapses(layout, first, n, *structure)`."""
+    """The kernels, for the rows `rows(layout, *structure)` of `for_each_block`; the pre- and post-
+    synaptic neurons of a block's synapses are `synapses(layout, first, n, *structure)`."""
 
     def fold(layout, batch, structure, visit, carry):
         def block(carry, first, n):
