@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import purebrain as pb
 from purebrain import ops
+from purebrain.ops._jit_bands import banded
 from purebrain.ops.gpu import Tuning
 from tests.kernels import operators, ptx_simulator
 from tests.kernels.gpu_targets import needs_compiler, simulated
@@ -33,7 +35,8 @@ def simulate(monkeypatch):
             monkeypatch.setattr(module, "launch", launch)
 
         def kernels(form):
-            return _kernels.kernels(getattr(_rows, form.upper()))
+            made = _kernels.kernels(getattr(_rows, form.upper()))
+            return banded(made) if form == "jit" else made
 
         return operators.with_kernels(kernels, f)
 
@@ -101,6 +104,20 @@ def test_random_matrix_is_the_same_bit_for_bit(simulate, form, dtype):
     np.testing.assert_array_equal(np.asarray(simulate(op.mm)(eye), float), want)
     transposed = simulate(op.mm_t)(jnp.eye(op.n_post, dtype=dtype))
     np.testing.assert_array_equal(np.asarray(transposed, float).T, want)
+
+
+def test_random_matrix_in_bands(simulate):
+    """One of 2^14 columns, and the last, of 40."""
+    op = ops.jit_uniform(-1.0, 1.0, 1 / 64, 3, (1 << 14) + 40, seed=2)
+    op = ops.tuned(pb.cast(op, jnp.float32), SMALL)
+    assert op.form.bands == 2
+    s, y = operators.spikes((3,), share=1.0), operators.spikes((op.n_post,), share=1.0)
+    with jax.disable_jit():  # a loop over bands in Python, around the simulator
+        got, transposed = simulate(op.mv)(s), simulate(op.mv_t)(y)
+    w = matrix(op)
+    assert np.any(w[:, -40:])
+    assert_close(got, np.asarray(s) @ w)
+    assert_close(transposed, w @ np.asarray(y))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
