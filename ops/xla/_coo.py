@@ -76,8 +76,8 @@ def kernels(rows, synapses) -> Kernels:
         return fold(layout, x.shape[0], structure, visit, out)
 
     def outer(layout, s, x, *structure):
-        s, batch = as_floats(layout, s, x.dtype), x.shape[:1]
-        lead = () if batch == (1,) else batch
+        s, batch = as_floats(layout, s, x.dtype), x.shape[0]
+        lead = () if batch == 1 else (batch,)
 
         def visit(out, first, n, pre, post):
             terms = take(s, pre) * take(x, post)
@@ -86,7 +86,7 @@ def kernels(rows, synapses) -> Kernels:
             terms = terms.reshape(*lead, n, *layout.synapses[1:])
             return lax.dynamic_update_slice_in_dim(out, terms, first, len(lead))
 
-        out = fold(layout, *batch, structure, visit, jnp.zeros((*lead, *layout.synapses), x.dtype))
-        return out.reshape(*batch, *layout.synapses)
+        out = fold(layout, batch, structure, visit, jnp.zeros((*lead, *layout.synapses), x.dtype))
+        return out.reshape(batch, *layout.synapses)
 
     return Kernels(scatter, gather, outer)
