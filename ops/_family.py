@@ -26,6 +26,7 @@ A connectivity's kernels are a `Kernels`; those of another platform are register
 the default ones, and only the target's are traced.
 """
 
+import math
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
@@ -175,7 +176,12 @@ def _define(prim, kind, fam, kernels):
                 a if n == shared else jnp.broadcast_to(a, (batch, *a.shape[1:]))
                 for n, a in enumerate(args[:n_operands])
             ]
-            return kernel(layout, *operands, *args[n_operands:])
+            if kind != "outer" or math.prod(layout.synapses) > 2:
+                return kernel(layout, *operands, *args[n_operands:])
+            # A sum over all synapses, to which half precision soon cannot add.
+            dtype = operands[1].dtype
+            operands = [a.astype(jnp.float32) if a.dtype.itemsize < 4 else a for a in operands]
+            return kernel(layout, *operands, *args[n_operands:]).astype(dtype)
 
         mlir.register_lowering(prim, lowering(lowered), platform=platform)
 

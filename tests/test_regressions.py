@@ -1,5 +1,6 @@
 """Faults that a review found, each with the case that showed it."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -162,3 +163,37 @@ def test_events_that_the_compiler_knows():
     np.testing.assert_array_equal(
         jax.jit(lambda: train.project(events, w))(), jax.jit(train.project)(events, w)
     )
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ids, w: ops.FixedOutdegree(w, ids, 1000),
+        lambda ids, w: ops.FixedIndegree(w, ids, 1000),
+        lambda ids, w: ops.CSR(w, np.arange(0, 80_001, 80), ids.reshape(-1), 1000),
+        lambda ids, w: ops.jit_homogeneous(w, 0.08, 1000, 1000, seed=1),
+        lambda ids, w: ops.jit_uniform(w, 2 * w, 0.08, 1000, 1000, seed=1),
+        lambda ids, w: ops.OneToOne(w, 1000),
+        lambda ids, w: ops.AllToAll(w, 1000, 1000),
+    ],
+)
+def test_gradients_of_a_weight_of_all_synapses_in_half_precision(make, dtype, native):
+    """They were added up in it: of 80,000 terms it lost most."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 1000, (1000, 80)).astype(np.int32)
+    op = ops.tuned(make(ids, jnp.asarray(0.5)), cpu.Tuning(native=native))
+    s, x = jnp.asarray(rng.random((2, 1000)) / 1000)
+
+    def gradients(op, s, x):
+        def loss(w):
+            moved = eqx.tree_at(lambda op: op.weight, op, w)
+            return jnp.sum(moved.mv_t(x) * s), jnp.sum(moved.mv(s) * x)
+
+        return jnp.stack([jax.grad(lambda w, k=k: loss(w)[k])(op.weight) for k in (0, 1)])
+
+    want = gradients(op, s, x)
+    got = gradients(pb.cast(op, dtype), s.astype(dtype), x.astype(dtype))
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got.astype(float), want, rtol=1e-2)
