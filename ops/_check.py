@@ -77,7 +77,6 @@ def check_values(name: str, x: Array, n: int) -> None:
 
 def scatter(fam: Family, layout: Layout, y, s: Spikes | Array, w, *structure):
     """`fam.scatter` without the batch axes, for packed or float spikes."""
-    check_values("y", y, layout.n_post)
     if isinstance(s, Spikes):
         layout, s = layout._replace(lo=s.lo), s.words
     return fam.scatter(layout, y[None], s[None], w[None], *structure)[0]
@@ -110,7 +109,6 @@ def scatter_where(fam: Family, layout: Layout, y, s, where, lo, w, *structure):
     One weight is multiplied into the values: its derivative then comes of the product that theirs
     takes, without another visit to the synapses.
     """
-    check_values("y", y, layout.n_post)
     s, layout = masked(s, where, lo, layout.n_pre, y.dtype), layout._replace(lo=lo)
     if w.ndim == 0:
         s, w = times(s, w), jnp.ones_like(w)

@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
 from . import gpu, native, tpu
-from ._check import as_numbers, check_type, checked_events, concrete, scatter
+from ._check import as_numbers, check_type, check_values, checked_events, concrete, scatter
 from ._csr import CSR
 from ._family import family
 from ._schedule import after, materialize
@@ -106,6 +106,7 @@ class DelayedCSR(eqx.Module):
 
         **Raises:** `ValueError` for a delay under one step or longer than the ring.
         """
+        check_values("ring", ring, np.size(ring))
         if self.csr.indices.size == 0:
             return ring
         length = ring.size // self.csr.n_post

@@ -623,6 +623,11 @@ BAD = [
         r"delay: 2.0 ms, for a ring of 1073741824 steps x 3 neurons = 3221225472 places; at most",
     ),
     (lambda: sent(3 * 10**9), ValueError, "delay: .* ring of 1000000000 steps x 3 neurons"),
+    (
+        lambda: delayed([1.0, 2.0, 0.5]).send(jnp.zeros(12, int), jnp.ones(2), jnp.int32(0), 0.5),
+        TypeError,
+        "ring: dtype int.*floats",
+    ),
     # operands
     *(
         (partial(OP[form].mv_add, [1.0, 2.0, 3.0], jnp.ones(2)), TypeError, r"y: .*be an array")
