@@ -143,7 +143,8 @@ def test_random_matrices_are_the_same_bits(core, form):
 
 @each_core
 def test_random_matrices_in_bands(core):
-    op = ops.jit_uniform(-1.0, 1.0, 0.004, 2, 140_000, seed=2)
+    low, high = jnp.float32([-1, 1])
+    op = ops.jit_uniform(low, high, 0.004, 2, 140_000, seed=2)
     s = jnp.asarray([0.5, -2.0], jnp.float32)
     want = np.asarray(s) @ operators.matrix(op)
     np.testing.assert_allclose(interpreted(core, op.mv, s), want, rtol=1e-5, atol=1e-5)
