@@ -3,6 +3,7 @@
 if __name__ == "ops":
     raise ImportError("Import `purebrain.ops`; `ops` alone is a folder of the source tree.")
 
+from . import brainpylib as brainpylib
 from ._all_to_all import AllToAll as AllToAll
 from ._compose import Block as Block
 from ._compose import spectral_radius as spectral_radius

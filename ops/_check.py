@@ -31,13 +31,10 @@ def checked_events(s: Events, n_pre: int, dtype) -> Spikes | Array:
 
 
 def checked_values(x: Values, n_post: int, dtype) -> Array:
-    """Post-synaptic values as floats, which spikes become in `dtype`; a wrong size is an error."""
+    """Post-synaptic values as floats of `dtype`; a wrong size or kind is an error."""
     check_array("x", x)
-    if isinstance(x, Spikes):
-        x = x.to_dense()
-    x = x.astype(dtype) if x.dtype == bool else x
-    check_values("x", x, n_post)
-    return x
+    check_shape("x", x, n_post)
+    return (x.to_dense() if isinstance(x, Spikes) else x).astype(dtype)
 
 
 def check_array(name: str, a) -> None:
@@ -66,13 +63,18 @@ def check_values(name: str, x: Array, n: int) -> None:
     if isinstance(x, Spikes):
         raise TypeError(f"{name}: Spikes; it must be floats: {name}.to_dense().astype(float).")
     check_array(name, x)
+    check_shape(name, x, n)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{name}: dtype {x.dtype}; it must be floats: {name}.astype(float).")
+
+
+def check_shape(name: str, x: Spikes | Array, n: int) -> None:
+    """Refuses post-synaptic values of another size."""
     if x.shape != (n,):
         raise ValueError(
             f"{name}: shape {x.shape}, but the operator has n_post = {n} post-synaptic neurons. "
             f"Pass an array of shape ({n},), or a batch of them through `jax.vmap`."
         )
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{name}: dtype {x.dtype}; it must be floats: {name}.astype(float).")
 
 
 def scatter(fam: Family, layout: Layout, y, s: Spikes | Array, w, *structure):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from ._check import (
     check_key,
+    check_size,
     check_values,
     check_whole,
     checked_events,
@@ -26,8 +27,8 @@ class Block(AbstractOperator):
     **Arguments:** `blocks`: rows of operators. Those of one row have one n_pre, those of one column
     one n_post; each row and each column needs an operator that says so.
 
-    **Raises:** `ValueError` for rows of several lengths, sizes that disagree, or a row or a column
-    of None alone; `TypeError` for what is no rows of operators.
+    **Raises:** `ValueError` for rows of several lengths, sizes that disagree, a row or a column
+    of None alone, or 2^31 neurons in all; `TypeError` for what is no rows of operators.
 
         >>> from purebrain.ops import OneToOne
         >>> op = Block([[OneToOne(1.0, 2), OneToOne(5.0, 2)], [None, OneToOne(1.0, 2)]])
@@ -57,7 +58,8 @@ class Block(AbstractOperator):
         self.row_sizes = _sizes("row", "n_pre", self.blocks)
         columns = tuple(zip(*self.blocks, strict=True))
         self.column_sizes = _sizes("column", "n_post", columns)
-        self.n_pre, self.n_post = sum(self.row_sizes), sum(self.column_sizes)
+        sizes = zip(("n_pre", "n_post"), (self.row_sizes, self.column_sizes), strict=True)
+        self.n_pre, self.n_post = (check_size(f"blocks: {n} in all", sum(of)) for n, of in sizes)
 
     def mv_add(self, y, s):
         check_values("y", y, self.n_post)

@@ -26,7 +26,6 @@ A connectivity's kernels are a `Kernels`; those of another platform are register
 the default ones, and only the target's are traced.
 """
 
-import math
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
@@ -38,6 +37,7 @@ from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from ._say_once import say_xla
 from ._schedule import after, lowering, varying
 
 
@@ -76,6 +76,30 @@ class Kernels(NamedTuple):
         others = {"scatter_where": scatter_where, "gather_where": gather_where}
         return getattr(self, kind) or others[kind]
 
+    def in_single(self) -> "Kernels":
+        """These kernels with sums in single precision: half soon cannot be added to. Weights of
+        their own for synapses stay as they are, and become single one by one."""
+
+        def of(kind):
+            kernel, weights = self.of(kind), WEIGHTS[kind]
+
+            def single(layout, *args):
+                n_operands = OPERANDS[kind]
+                dtype = next(a.dtype for a in args if jnp.issubdtype(a.dtype, jnp.floating))
+                wide = accumulator(dtype)
+                if wide == dtype:
+                    return kernel(layout, *args)
+                kept = weights if layout.synapses else None
+                operands = [
+                    a.astype(wide) if a.dtype == dtype and n != kept else a
+                    for n, a in enumerate(args[:n_operands])
+                ]
+                return kernel(layout, *operands, *args[n_operands:]).astype(dtype)
+
+            return single
+
+        return Kernels(*map(of, Kernels._fields))
+
 
 def of_view(gather_where: Callable) -> Callable:
     """A kernel `gather_where` of a whole population, from that of the operator's own neurons."""
@@ -92,7 +116,13 @@ def _own(layout, a):
     return lax.slice_in_dim(a, layout.lo, layout.lo + layout.n_pre, axis=1)
 
 
+def accumulator(dtype):
+    """The precision of sums of values of `dtype`: single at least."""
+    return dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+
+
 OPERANDS = {"scatter": 3, "gather": 2, "outer": 2, "scatter_where": 4, "gather_where": 3}
+WEIGHTS = {"scatter": 2, "gather": 0, "outer": None, "scatter_where": 2, "gather_where": 0}
 
 
 class Family(NamedTuple):
@@ -107,7 +137,8 @@ class Family(NamedTuple):
 
 def family(name: str, default: Kernels, **platforms: Kernels) -> Family:
     """Makes the primitives of one form of connectivity: the default kernels, and those of the
-    platforms (cpu, cuda, tpu) that have some of their own."""
+    platforms (cpu, cuda, tpu) that have some of their own. Where all three have, a product
+    on another platform is said to have none."""
     prims = {kind: Primitive(f"purebrain_{name}_{kind}") for kind in Family._fields}
 
     def function(kind):
@@ -122,9 +153,21 @@ def family(name: str, default: Kernels, **platforms: Kernels) -> Family:
         return bind
 
     fam = Family(*map(function, Family._fields))
+    if len(platforms) == 3:
+        default = default._replace(scatter=_said(default.scatter))
+    xla = {None: default, "cpu": platforms.get("cpu", default)}
+    kernels = {**platforms, **{name: of.in_single() for name, of in xla.items()}}
     for kind, prim in prims.items():
-        _define(prim, kind, fam, {None: default, **platforms})
+        _define(prim, kind, fam, kernels)
     return fam
+
+
+def _said(scatter):
+    def said(*args):
+        say_xla("op: this platform has no kernels, which CPUs, NVIDIA GPUs and TPUs have")
+        return scatter(*args)
+
+    return said
 
 
 def _common(lengths):
@@ -171,17 +214,11 @@ def _define(prim, kind, fam, kernels):
         def lowered(*args, layout, n_operands, kernel=kernel):
             # Kernels see one batch size B on all they are linear in; shared weights keep their 1.
             batch = _common(a.shape[0] for a in args[:n_operands])
-            shared = {"scatter": 2, "gather": 0, "outer": None}[kind.removesuffix("_where")]
             operands = [
-                a if n == shared else jnp.broadcast_to(a, (batch, *a.shape[1:]))
+                a if n == WEIGHTS[kind] else jnp.broadcast_to(a, (batch, *a.shape[1:]))
                 for n, a in enumerate(args[:n_operands])
             ]
-            if kind != "outer" or math.prod(layout.synapses) > 2:
-                return kernel(layout, *operands, *args[n_operands:])
-            # A sum over all synapses, to which half precision soon cannot add.
-            dtype = operands[1].dtype
-            operands = [a.astype(jnp.float32) if a.dtype.itemsize < 4 else a for a in operands]
-            return kernel(layout, *operands, *args[n_operands:]).astype(dtype)
+            return kernel(layout, *operands, *args[n_operands:])
 
         mlir.register_lowering(prim, lowering(lowered), platform=platform)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int32, UInt32
 
-from ._family import Kernels
+from ._family import Kernels, accumulator
 from ._jit_matrix import GOLDEN, WORDS, halves, mix, u32
 
 SYNAPSES = 1 << 8  # a row and band: of fewer, keys of their own would take too long
@@ -105,10 +105,11 @@ def banded(kernels: Kernels) -> Kernels:
     def summed(kernel, shape):
         def total(layout, a, x, seed, degree):
             def add(total, band):
-                return total + kernel(band.layout, a, own(band, x), band.seed, band.degree)
+                part = kernel(band.layout, a, own(band, x), band.seed, band.degree)
+                return total + part.astype(total.dtype)
 
-            zeros = jnp.zeros((x.shape[0], *shape(layout)), x.dtype)
-            return fold(layout, add, zeros, seed, degree)
+            zeros = jnp.zeros((x.shape[0], *shape(layout)), accumulator(x.dtype))
+            return fold(layout, add, zeros, seed, degree).astype(x.dtype)
 
         return total
 

@@ -29,7 +29,11 @@ class AbstractOperator(eqx.Module):
 
     `W_ij` is the summed weight of all synapses from i to j. The pre-synaptic values `s` are floats
     (spikes of a surrogate among them), booleans, or packed `ops.Spikes`; time follows the non-zero
-    ones. Ids are validated on the host when an operator is made, and never again.
+    ones. Ids are validated on the host when an operator is made, and never again. The matrix is
+    linear in `weight`, where an operator has one.
+
+    An operator is an argument of `jax.jit`, as any pytree: `jax.jit(lambda op, s: op.mv(s))`, or
+    `eqx.filter_jit(op.mv)`; its bound methods have no hash, which `jax.jit(op.mv)` would need.
     """
 
     n_pre: eqx.AbstractVar[int]
@@ -40,8 +44,12 @@ class AbstractOperator(eqx.Module):
     @property
     def dtype(self):
         """The precision of the weights, and so of the result."""
-        leaves = jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array))
-        return jnp.result_type(*leaves)
+
+        def is_part(a):
+            return isinstance(a, AbstractOperator) and a is not self
+
+        leaves = jax.tree.leaves(self, is_leaf=is_part)
+        return jnp.result_type(*(a.dtype for a in leaves if is_part(a) or eqx.is_inexact_array(a)))
 
     @abc.abstractmethod
     def mv_add(self, y: Float[Array, " n_post"], s: Events) -> Float[Array, " n_post"]:
@@ -98,13 +106,13 @@ class AbstractOperator(eqx.Module):
         """The operator of the matrix times a number."""
         if isinstance(factor, AbstractOperator) or getattr(factor, "ndim", 0) != 0:
             return NotImplemented
-        return Scaled(self, factor)
+        return _scaled(self, factor)
 
     __rmul__ = __mul__
 
     def __neg__(self) -> "AbstractOperator":
         """The operator of the matrix times -1."""
-        return Scaled(self, -1.0)
+        return _scaled(self, -1.0)
 
     def __sub__(self, other: "AbstractOperator") -> "AbstractOperator":
         """The operator of the difference of the matrices."""
@@ -114,7 +122,7 @@ class AbstractOperator(eqx.Module):
         """The operator of the matrix times 1 / `divisor`."""
         if isinstance(divisor, AbstractOperator) or getattr(divisor, "ndim", 0) != 0:
             return NotImplemented
-        return Scaled(self, as_number(1 / as_number(divisor, "divisor"), "1 / divisor"))
+        return _scaled(self, as_number(1 / as_number(divisor, "divisor"), "1 / divisor"))
 
     def __getitem__(self, index) -> "AbstractOperator":
         """Rows and columns of the matrix: `op[lo:hi]`, `op[lo:hi, lo:hi]`."""
@@ -171,8 +179,11 @@ class Sum(AbstractOperator):
 
 
 class Scaled(AbstractOperator):
-    """W = factor times the operator's matrix: what `factor * op` gives. The factor has a
-    derivative."""
+    """W = factor times the operator's matrix: what `factor * op` gives, where synapses have weights
+    of their own or the operator is made of others (else its weight is the product).
+
+    The factor has a derivative. A product takes a pass over the post-synaptic neurons more.
+    """
 
     op: AbstractOperator
     factor: Float[Array, ""]
@@ -207,8 +218,8 @@ class Scaled(AbstractOperator):
 class Part(AbstractOperator):
     """Rows `rows` and columns `columns` of W: what `op[lo:hi, lo:hi]` gives.
 
-    The synapses stay where they are: time follows the events of the rows, memory is the whole
-    operator's.
+    The synapses stay where they are: time follows the events of the rows, with a pass over the
+    neurons of the side that is cut; memory is the whole operator's.
     """
 
     op: AbstractOperator
@@ -224,9 +235,11 @@ class Part(AbstractOperator):
     def mv_add(self, y, s):
         check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
-        s = s.to_dense() if isinstance(s, Spikes) else s
-        whole = self.op.mv_add(jnp.zeros(self.op.n_post, y.dtype), self._pad(s, self.rows, 0))
-        return y + whole[slice(*self.columns)]
+        if self.n_pre < self.op.n_pre:
+            s = self._pad(s.to_dense() if isinstance(s, Spikes) else s, self.rows, 0)
+        if self.n_post == self.op.n_post:
+            return self.op.mv_add(y, s)
+        return y + self.op.mv_add(jnp.zeros(self.op.n_post, y.dtype), s)[slice(*self.columns)]
 
     def mv_t(self, x):
         x = checked_values(x, self.n_post, self.dtype)
@@ -249,6 +262,14 @@ class Part(AbstractOperator):
 def check_operator(name: str, op) -> None:
     """Refuses what is no operator."""
     check_type(name, op, AbstractOperator, "ops.Dense(weight)")
+
+
+def _scaled(op: AbstractOperator, factor) -> AbstractOperator:
+    """`factor * op`."""
+    weight, factor = getattr(op, "weight", None), as_number(factor, "factor")
+    if weight is None or weight.size > 2:  # a matrix that is not stored has two at most
+        return Scaled(op, factor)
+    return eqx.tree_at(lambda op: op.weight, op, weight * factor.astype(weight.dtype))
 
 
 def _part(op: AbstractOperator, index) -> AbstractOperator:

@@ -14,6 +14,7 @@ import pytest
 
 import purebrain as pb
 from purebrain import ops
+from purebrain.ops import _say_once
 
 from .helpers_net import DT, projection
 
@@ -223,3 +224,18 @@ def test_a_raster_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"raster needs matplotlib: pip install"):
         pb.plot.raster(run())
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        ops.FixedOutdegree(1.0, np.zeros((3, 2), np.int32), 3),
+        ops.CSR(1.0, np.array([0, 1, 1]), np.array([0]), 3),
+        ops.jit_homogeneous(1.0, 0.5, 3, 3, seed=1),
+    ],
+)
+def test_another_platform_has_no_kernels_and_this_is_said(op):
+    _say_once.say_once.cache_clear()
+    traced = jax.jit(lambda s: op.mv(s)).trace(jnp.ones(op.n_pre))
+    with pytest.warns(UserWarning, match="op: this platform has no kernels, which CPUs, NVIDIA"):
+        traced.lower(lowering_platforms=("rocm",))

@@ -4,6 +4,7 @@ The draws are those of the GNU C++ library. Where the binary cannot be, the erro
 """
 
 import importlib.metadata
+import subprocess
 import sys
 from functools import partial
 from types import SimpleNamespace
@@ -429,6 +430,11 @@ def test_another_python_is_refused():
 def test_bad_arguments(make, error, message):
     with without_type_checker(), pytest.raises(error, match=message):
         make()
+
+
+def test_it_needs_no_import_of_its_own():
+    done = "import purebrain as pb; pb.ops.brainpylib.prob_homo"
+    subprocess.run([sys.executable, "-c", done], check=True)
 
 
 @needs_binary

@@ -7,6 +7,7 @@ import lineax
 import numpy as np
 import pytest
 
+import purebrain as pb
 from purebrain import ops
 
 from .helpers_ops import without_type_checker
@@ -50,6 +51,7 @@ def operators():
 
 
 OPERATORS = operators()
+A, ONES = csr(np.random.default_rng(0)), jnp.ones(5)
 EVENTS = {
     "float": lambda s: jnp.asarray(s),
     "bool": lambda s: jnp.asarray(s > 0),
@@ -79,6 +81,53 @@ def test_matrix_and_synapses(name):
     from_synapses = np.zeros_like(m)
     np.add.at(from_synapses, (pre, post), np.broadcast_to(weight, pre.shape))
     np.testing.assert_allclose(from_synapses, m, rtol=1e-14, atol=1e-14)
+
+
+HALF, SINGLE = (pb.cast(A, dtype) for dtype in (jnp.bfloat16, jnp.float32))
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype"),
+    [
+        (HALF - HALF, jnp.bfloat16),
+        (ops.Block([[0.5 * HALF, None], [None, -HALF]]), jnp.bfloat16),
+        ((2.0 * HALF)[1:], jnp.bfloat16),
+        (SINGLE - SINGLE / 2, jnp.float32),
+        (ops.Block([[SINGLE, 0.5 * (SINGLE + SINGLE)]]), jnp.float32),
+        (SINGLE, jnp.float32),
+    ],
+)
+def test_precision_is_that_of_the_weights(op, dtype):
+    """Factors promoted that of compositions, and operands that of the transposed product."""
+    assert op.dtype == dtype
+    assert op.as_matrix().dtype == op.mv(jnp.ones(op.n_pre)).dtype == dtype
+    for given in (jnp.float16, jnp.float32, jnp.float64):
+        assert op.mv_t(jnp.ones(op.n_post, given)).dtype == dtype
+
+
+def test_the_transposed_product_of_large_weights_by_half_precision_is_finite():
+    assert jnp.all(ops.Dense(jnp.full((2, 2), 1e5)).mv_t(jnp.ones(2, jnp.float16)) == 2e5)
+
+
+def test_whole_numbers_are_values_both_ways():
+    s, x = jnp.array([1, 0, 2, 0, 0, 1, 1]), jnp.array([0, 1, 0, 3, 1])
+    m = np.asarray(A.as_matrix())
+    with without_type_checker():
+        np.testing.assert_allclose(A.mv(s), np.asarray(s) @ m, rtol=1e-12)
+        np.testing.assert_allclose(A.mv_t(x), m @ np.asarray(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "op", [csr(np.random.default_rng(0), weight=0.3), ops.jit_normal(0, 1, 0.3, 9, 8, seed=1)]
+)
+def test_a_few_weights_are_scaled_themselves(op):
+    """So that a product takes no pass over the neurons more."""
+    assert type(2 * op) is type(-op) is type(op / 3) is type(op)
+
+
+def test_parts_leave_the_side_that_is_whole_as_it_is():
+    jaxpr = jax.make_jaxpr(lambda s, y: A[:, :].mv_add(y, s))(ops.pack(jnp.ones(7, bool)), ONES)
+    assert "pad" not in str(jaxpr) and " add " not in str(jaxpr)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -161,7 +210,6 @@ def test_spectral_radius_of_a_nilpotent_matrix_is_0():
     assert float(ops.spectral_radius(op, key=jax.random.key(0))) == 0
 
 
-A = csr(np.random.default_rng(0))
 BAD = [
     (lambda: A + A[1:], ValueError, r"terms: shapes \[\(6, 5\), \(7, 5\)\]"),
     (lambda: ops.Sum(), ValueError, "terms: shapes"),
@@ -194,6 +242,11 @@ BAD = [
     (lambda: ops.Block(None), TypeError, r"blocks: None; .*Block\(\[\[a, b\]"),
     (lambda: ops.Block([[1, 2]]), TypeError, r"blocks\[0\]\[0\]: 1; it must be an ops.AbstractO"),
     (lambda: ops.Block([[A, None], "a"]), TypeError, r"blocks\[1\]\[0\]: 'a'; it must be"),
+    (
+        lambda: ops.Block([[ops.AllToAll(1.0, 1, 2**30), ops.AllToAll(1.0, 1, 2**30)]]),
+        ValueError,
+        r"blocks: n_post in all: 2147483648; it must be .* to 2\*\*31 - 1",
+    ),
     (lambda: ops.Block([[A], [None]]), ValueError, "blocks: row 1 has operators of n_pre"),
     (lambda: ops.Block([[A, A[1:]]]), ValueError, r"row 0 has operators of n_pre \[6, 7\]"),
     (

@@ -44,8 +44,9 @@ def test_they_are_used_where_they_can_be(monkeypatch):
     assert calls(lambda s: op.mv(s), s) == 1
     off = ops.tuned(op, ops.cpu.Tuning(native=False))
     assert calls(lambda s: off.mv(s), s) == 0
-    half = csr(jnp.asarray(0.5, jnp.float16))
-    assert calls(lambda s: half.mv(s), s.astype(jnp.float16)) == 0
+    for weight, n in ((jnp.asarray(0.5), 1), (jnp.full(IDS.size, 0.5), 0)):
+        half = csr(weight.astype(jnp.float16))
+        assert calls(lambda s, half=half: half.mv(s), s.astype(jnp.float16)) == n
     monkeypatch.setattr(_choose, "installed", lambda: False)
     assert calls(lambda s: op.mv(s + 1), s) == 0
 

@@ -83,7 +83,7 @@ def kernels(targets, weights_of=_weights) -> Kernels:
         def rows(i):
             def add(total, p, inside):
                 terms = take(x, targets(layout, p, *rest))
-                terms = terms * slices(layout, w, p) if layout.synapses else terms
+                terms = terms * slices(layout, w, p).astype(x.dtype) if layout.synapses else terms
                 return total + jnp.sum(jnp.where(inside, terms, jnp.zeros((), x.dtype)), -1)
 
             zeros = jnp.zeros((x.shape[0], *i.shape), x.dtype)
@@ -109,7 +109,7 @@ def kernels(targets, weights_of=_weights) -> Kernels:
             def add(total, p, inside):
                 terms = take(flat, b[:, None] * layout.n_post + targets(layout, p, *rest))
                 if layout.synapses:
-                    terms = terms * weights_of(layout, w, w_at, p, *rest)
+                    terms = terms * weights_of(layout, w, w_at, p, *rest).astype(x.dtype)
                 return total + jnp.sum(jnp.where(inside, terms, jnp.zeros((), x.dtype)), -1)
 
             total = _for_each_slice(layout, indptr, i, add, jnp.zeros(i.shape, x.dtype))

@@ -20,7 +20,7 @@ def scatter(layout, y, s, w):
             row = lax.dynamic_slice(
                 w, (b if w.shape[0] > 1 else jnp.int32(0), i, jnp.int32(0)), (1, 1, layout.n_post)
             )[0]
-            row = row if value is None else row * value
+            row = row.astype(y.dtype) if value is None else row.astype(y.dtype) * value
             at = (b, jnp.int32(0))
             old = lax.dynamic_slice(y, at, (1, layout.n_post))
             return lax.dynamic_update_slice(y, old + row, at)

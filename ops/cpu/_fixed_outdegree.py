@@ -25,7 +25,7 @@ def scatter(layout, y, s, w, targets):
 
 def gather(layout, w, x, targets):
     if layout.synapses:
-        return jnp.sum(w * take(x, targets), -1)
+        return jnp.sum(w.astype(x.dtype) * take(x, targets), -1)
     return w[:, None] * jnp.sum(take(x, targets), -1)
 
 
@@ -43,7 +43,7 @@ def gather_where(layout, w, x, m, targets):
         w_at = b if w.shape[0] > 1 else jnp.zeros_like(b)
         terms = take(flat, b[:, None] * layout.n_post + _rows(targets, i))
         if layout.synapses:
-            return jnp.sum(terms * _rows(w, (w_at, i)), -1)
+            return jnp.sum(terms * _rows(w, (w_at, i)).astype(x.dtype), -1)
         return take(w, w_at) * jnp.sum(terms, -1)
 
     if 0 in (*x.shape, *targets.shape):

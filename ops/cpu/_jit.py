@@ -68,9 +68,8 @@ def scatter(layout, y, s, w, seed, degree):
         def fold(carry, keys, k, columns, inside):
             if layout.form.law is None:
                 return add(carry, columns, inside)
-            return add(
-                carry, columns, inside, weights(layout, keys, k, columns, coef).astype(y.dtype)
-            )
+            drawn = weights(layout, keys, k, columns, coef)
+            return add(carry, columns, inside, drawn.astype(w.dtype))
 
         return _for_each_slice(layout, words, degree, fold, carry)
 
@@ -95,9 +94,8 @@ def gather(layout, w, x, seed, degree):
                 terms = take(x, columns)
                 if law is not None:
                     deep = tuple(key[None] for key in keys)
-                    terms = terms * weights(layout, deep, k[None], columns[None], coef).astype(
-                        x.dtype
-                    )
+                    drawn = weights(layout, deep, k[None], columns[None], coef)
+                    terms = terms * drawn.astype(w.dtype).astype(x.dtype)
                 # The product within: XLA gives sums of products to a library, which is slower here.
                 terms = jnp.where(inside[None], terms, jnp.zeros((), x.dtype))
                 return total + jnp.sum(terms, -1)

@@ -85,7 +85,7 @@ def add_rows(layout, y, s, w, width, rows, of_rows=None, size=None):
             y, buffers = carry
             ids = b[:, None] * layout.n_post + targets
             ids = jnp.where(there & event[:, None], ids, NOWHERE)
-            weights = take(w, w_at)[:, None] if weights is None else weights
+            weights = take(w, w_at)[:, None] if weights is None else weights.astype(y.dtype)
             weights = weights if values is None else weights * values[:, None]
             new = ids, jnp.broadcast_to(weights, ids.shape)
             if buffers:

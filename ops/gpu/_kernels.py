@@ -9,10 +9,10 @@ from functools import partial
 import jax.numpy as jnp
 from jax import lax
 
-from .._family import Kernels
+from .._family import Kernels, accumulator
 from ._events import events
 from ._rows import Form
-from ._simt import accumulator, launch, split, strided, when
+from ._simt import launch, split, strided, when
 from ._sorted import sorted_scatter
 from ._tuning import BLOCK, Tuning
 

@@ -41,7 +41,7 @@ def _kernels(form: str, fallback: Kernels) -> Kernels:
     def choose(kind):
         def kernel(layout, *args):
             if not _takes(layout, args):
-                return getattr(fallback, kind)(layout, *args)
+                return getattr(fallback.in_single(), kind)(layout, *args)
             rows = import_module("._rows", __package__)
             made = import_module("._kernels", __package__).kernels(getattr(rows, form))
             return getattr(made, kind)(layout, *args)

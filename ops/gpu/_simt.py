@@ -90,11 +90,6 @@ def launch(tuning, name, body, threads, inputs, outputs):
     return [next(updated)[...] if isinstance(a, Array) else next(written) for a in outputs]
 
 
-def accumulator(dtype):
-    """The precision of sums of values of `dtype`: single at least."""
-    return dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
-
-
 def split(flat, n: int):
     """(row, column) of a place in an array with rows of n."""
     return lax.div(flat, jnp.int32(n)), lax.rem(flat, jnp.int32(n))

@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 from jax import lax
 
+from .._family import accumulator
 from .._walk import for_each_part
 from ._events import sorted_events
-from ._simt import accumulator, launch, split, strided, when
+from ._simt import launch, split, strided, when
 
 INT32 = 2**31 - 1
 

@@ -88,16 +88,18 @@ def _scatter(form: str, fallback: Kernels, layout, y, s, w, *structure):
 
 def _without(why: str, fallback: Kernels) -> Kernels:
     """XLA's, of a form of connectivity that has no kernels."""
+    fallback = fallback.in_single()
 
     def scatter(layout, *args):
         if all(a.size for a in args):
             say_xla(why)
         return fallback.scatter(layout, *args)
 
-    return fallback._replace(scatter=scatter)
+    return Kernels(scatter, fallback.gather, fallback.outer)
 
 
 def _kernels(form: str, fallback: Kernels) -> Kernels:
+    fallback = fallback.in_single()
     return Kernels(partial(_scatter, form, fallback), fallback.gather, fallback.outer)
 
 

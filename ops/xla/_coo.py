@@ -38,9 +38,10 @@ def part(a, first, n, axis=0):
     return a if n == a.shape[axis] else lax.dynamic_slice_in_dim(a, first, n, axis)
 
 
-def weights(w, first, n):
+def weights(w, first, n, dtype):
     """The weights of a block, with their batch axis."""
-    return part(w[0], first, n)[None] if w.shape[0] == 1 else part(w, first, n, 1)
+    some = part(w[0], first, n)[None] if w.shape[0] == 1 else part(w, first, n, 1)
+    return some.astype(dtype)
 
 
 def kernels(rows, synapses) -> Kernels:
@@ -53,23 +54,23 @@ def kernels(rows, synapses) -> Kernels:
 
         return for_each_block(layout, batch, rows(layout, *structure), block, carry)
 
-    def flat(layout, w, first, n):
+    def flat(layout, w, first, n, dtype):
         if not layout.synapses:
             return w[:, None]
-        return weights(w, first, n).reshape(w.shape[0], -1)
+        return weights(w, first, n, dtype).reshape(w.shape[0], -1)
 
     def scatter(layout, y, s, w, *structure):
         s = as_floats(layout, s, y.dtype)
 
         def visit(y, first, n, pre, post):
-            terms = take(s, pre) * flat(layout, w, first, n)
+            terms = take(s, pre) * flat(layout, w, first, n, y.dtype)
             return y.at[:, post].add(terms, mode="promise_in_bounds")
 
         return fold(layout, y.shape[0], structure, visit, y)
 
     def gather(layout, w, x, *structure):
         def visit(out, first, n, pre, post):
-            terms = take(x, post) * flat(layout, w, first, n)
+            terms = take(x, post) * flat(layout, w, first, n, x.dtype)
             return out.at[:, pre].add(terms, mode="promise_in_bounds")
 
         out = jnp.zeros((x.shape[0], layout.n_pre), x.dtype)

@@ -7,12 +7,18 @@ from .._spikes import as_floats
 
 
 def scatter(layout, y, s, w):
-    s = as_floats(layout, s, y.dtype)
-    return y + (s @ w[0] if w.shape[0] == 1 else jnp.einsum("bi,bij->bj", s, w))
+    return y + _product("bi,bij->bj", as_floats(layout, s, y.dtype), w)
 
 
 def gather(layout, w, x):
-    return x @ w[0].T if w.shape[0] == 1 else jnp.einsum("bij,bj->bi", w, x)
+    return _product("bj,bij->bi", x, w)
+
+
+def _product(axes, a, w):
+    # In the precision of `a`; if that is more than the weights', its values have none of it.
+    if w.shape[0] == 1:
+        axes, w = axes.replace("bij", "ij"), w[0]
+    return jnp.einsum(axes, a.astype(w.dtype), w, preferred_element_type=a.dtype)
 
 
 def outer(layout, s, x):

@@ -23,7 +23,7 @@ def scatter(layout, y, s, w, sources, *_):
     def visit(y, first, n):
         terms = take(s, part(sources, first, n))
         if layout.synapses:
-            sums = jnp.sum(weights(w, first, n) * terms, -1)
+            sums = jnp.sum(weights(w, first, n, y.dtype) * terms, -1)
         else:
             sums = w[:, None] * jnp.sum(terms, -1)
         return lax.dynamic_update_slice_in_dim(y, part(y, first, n, 1) + sums, first, 1)

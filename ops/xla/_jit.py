@@ -39,7 +39,7 @@ def _padded(layout, a):
 
 def _weights(layout, keys, k, columns, w, dtype):
     # w of one example; [rows, synapses], or one number
-    return jnp.asarray(weights(layout, keys, k, columns, coefficients(layout, w)), dtype)
+    return weights(layout, keys, k, columns, coefficients(layout, w)).astype(w.dtype).astype(dtype)
 
 
 def _loop(layout, visit, carry):
