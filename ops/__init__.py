@@ -6,7 +6,6 @@ if __name__ == "ops":
 from . import brainpylib as brainpylib
 from ._all_to_all import AllToAll as AllToAll
 from ._compose import Block as Block
-from ._compose import spectral_radius as spectral_radius
 from ._csr import CSR as CSR
 from ._delayed_csr import DelayedCSR as DelayedCSR
 from ._dense import Dense as Dense
@@ -24,6 +23,7 @@ from ._operator import Sum as Sum
 from ._schedule import after as after
 from ._schedule import materialize as materialize
 from ._schedule import materialize_cotangent as materialize_cotangent
+from ._spectral_radius import spectral_radius as spectral_radius
 from ._spikes import Spikes as Spikes
 from ._spikes import pack as pack
 from ._tuned import tuned as tuned

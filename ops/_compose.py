@@ -1,18 +1,14 @@
-"""Operators in blocks, and what the spectrum of one is."""
+"""Operators in blocks."""
 
 from collections.abc import Iterable
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from ._check import (
-    check_key,
     check_size,
     check_values,
-    check_whole,
     checked_events,
     checked_values,
     shown,
@@ -131,38 +127,3 @@ def _sizes(kind: str, name: str, lines) -> tuple[int, ...]:
 def _slices(sizes) -> list[slice]:
     ends = np.cumsum(sizes).tolist()
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-
-
-def spectral_radius(op: AbstractOperator, *, key, n_steps: int = 200) -> Float[Array, ""]:
-    """The largest absolute eigenvalue of W, by power iteration.
-
-    rho = lim |W^k x|^(1/k) (Gelfand), taken over the second half of `n_steps` products; an error of
-    the order of 1 / n_steps remains where the eigenvalue is a complex pair. It has a derivative.
-
-    **Arguments:** `op`: an operator of n_pre = n_post; `key`: for the start vector; `n_steps`: the
-    number of products.
-
-    **Returns:** one number, at least 0.
-
-    **Raises:** `ValueError` for an operator that is not square, or `n_steps` below 2 or not whole;
-    `TypeError` for another `op` or `key`.
-
-        >>> import jax
-        >>> from purebrain.ops import OneToOne
-        >>> f"{spectral_radius(OneToOne(jnp.array([0.5, -2.0]), 2), key=jax.random.key(0)):.3f}"
-        '2.000'
-    """
-    check_operator("op", op)
-    if op.n_pre != op.n_post:
-        raise ValueError(f"op: shape {op.shape}; only a square operator has a spectral radius.")
-    n_steps = check_whole("n_steps", n_steps, 2, 2**31 - 1)
-    x = jax.random.normal(check_key(key), (op.n_pre,), op.dtype)
-
-    def step(x, _):
-        y = op.mv(x)
-        norm = jnp.linalg.norm(y)
-        return y / jnp.where(norm > 0, norm, 1), norm
-
-    norms = jax.lax.scan(step, x / jnp.linalg.norm(x), length=n_steps)[1][n_steps // 2 :]
-    zero = jnp.any(norms == 0)
-    return jnp.where(zero, 0, jnp.exp(jnp.mean(jnp.log(jnp.where(norms > 0, norms, 1)))))

@@ -195,21 +195,6 @@ def test_lineax_solves_with_it(kind):
     np.testing.assert_allclose(jax.grad(total)(gain), difference, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["csr", "jit", "outdegree"])
-def test_spectral_radius_is_that_of_the_eigenvalues(kind):
-    op = recurrent(kind)
-    want = np.abs(np.linalg.eigvals(np.asarray(op.as_matrix()))).max()
-    got = ops.spectral_radius(op, key=jax.random.key(0), n_steps=2000)
-    np.testing.assert_allclose(got, want, rtol=5e-3)
-    scale = jax.grad(lambda f: ops.spectral_radius(f * op, key=jax.random.key(0)))(2.0)
-    np.testing.assert_allclose(scale, ops.spectral_radius(op, key=jax.random.key(0)), rtol=1e-9)
-
-
-def test_spectral_radius_of_a_nilpotent_matrix_is_0():
-    op = ops.CSR(1.0, np.array([0, 1, 2, 2]), np.array([1, 2]), 3)  # 0 -> 1 -> 2
-    assert float(ops.spectral_radius(op, key=jax.random.key(0))) == 0
-
-
 BAD = [
     (lambda: A + A[1:], ValueError, r"terms: shapes \[\(6, 5\), \(7, 5\)\]"),
     (lambda: ops.Sum(), ValueError, "terms: shapes"),
@@ -258,23 +243,6 @@ BAD = [
     (lambda: A[1:].mv(jnp.ones(7)), ValueError, r"s: shape \(7,\)"),
     (lambda: A[1:].mv_t(jnp.ones(7)), ValueError, r"x: shape \(7,\)"),
     (lambda: ops.Block([[A], [A]]).mv(jnp.ones(7)), ValueError, r"s: shape \(7,\)"),
-    (lambda: ops.spectral_radius(A, key=jax.random.key(0)), ValueError, r"op: shape \(7, 5\)"),
-    (
-        lambda: ops.spectral_radius(recurrent("jit"), key=jax.random.key(0), n_steps=1),
-        ValueError,
-        "n_steps: 1",
-    ),
-    (
-        lambda: ops.spectral_radius(recurrent("jit"), key=jax.random.key(0), n_steps=2.5),
-        ValueError,
-        r"n_steps: 2\.5; it must be a whole number",
-    ),
-    (
-        lambda: ops.spectral_radius(recurrent("jit"), key=0),
-        TypeError,
-        r"key: 0; it must be one key, such as jax\.random\.key\(0\)",
-    ),
-    (lambda: ops.spectral_radius(3, key=jax.random.key(0)), TypeError, "op: 3; it must be an ops"),
 ]
 
 
