@@ -508,7 +508,7 @@ def test_bad_sizes(make):
     ],
 )
 def test_more_synapses_than_int32_counts(rule):
-    with pytest.raises(ValueError, match=r"synapses: one operator holds at most 2147483647: split"):
+    with pytest.raises(ValueError, match=r"synapses: one operator holds at most 2147482624: split"):
         rule(2**16, 2**16)
 
 

@@ -145,9 +145,13 @@ def measure(n, p, seed, methods, laws, products, fractions, repeats, skip) -> No
     spikes = {f: jnp.asarray(rng.random(n) < f) for f in fractions}
     numbers = {1.0: jnp.asarray(rng.random(n, np.float32))}
     laws = [law for law in laws if law in method.laws]
+    products = {law: [one for one in products if f"{law} {one}" not in skip] for law in laws}
     try:
-        for law in laws:
-            method.make(law, 100, p, seed)  # memory is to be without the library's own
+        for law in laws:  # memory is to be without the library's own, nor its compiler's
+            small = method.make(law, 100, p, seed)
+            for product in products[law]:
+                v = jnp.ones(100, bool if "s" in product else jnp.float32)
+                _loop(small, product)(v)(1)
     except ImportError as error:
         _bench.tell(**here, note=str(error))
         return
@@ -156,7 +160,7 @@ def measure(n, p, seed, methods, laws, products, fractions, repeats, skip) -> No
     for law in laws:
         operator = method.make(law, n, p, seed)
         w = np.asarray(operator.dense(), np.float64) if n <= SHOWN else None
-        for product in (one for one in products if f"{law} {one}" not in skip):
+        for product in products[law]:
             loop = _loop(operator, product)
             for f, v in (spikes if "s" in product else numbers).items():
                 run = loop(v)

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-MAX = 2**31 - 1  # ids and positions of synapses are int32
+from ..ops._csr import MAX_WIDTH
+
+MAX = 2**31 - 1  # ids are int32
+SYNAPSES = 2**31 - MAX_WIDTH  # so many does a CSR number
 
 
 def count(name: str, value: Any) -> int:
@@ -114,8 +117,8 @@ def enough(name: str, k: int, available: int, multapses: bool) -> None:
 
 
 def synapses(n: Any) -> None:
-    if n > MAX:
+    if n > SYNAPSES:
         raise ValueError(
-            f"{n:.0f} synapses: one operator holds at most {MAX}: split the projection, as from "
+            f"{n:.0f} synapses: one operator holds at most {SYNAPSES}: split the projection, as from "
             'View("E")[:n] and from View("E")[n:].'
         )

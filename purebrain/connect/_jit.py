@@ -15,7 +15,7 @@ def jit(p, weight, *, key) -> "JITRule":
 
     Rows are made from a hash whenever a neuron spikes: networks of millions fit in memory. On a CPU
     this takes as long as stored synapses (`connect.fixed_prob`) or up to twice as long, and two to
-    three times without Numba.
+    three and a half times without Numba.
 
     **Arguments:**
 
