@@ -307,9 +307,17 @@ def test_transforms(form, per_synapse):
 
 @pytest.mark.parametrize(
     ("form", "transposed"),
-    [(form, True) for form in RANDOM] + [(form, False) for form in RANDOM if form not in FORMS],
+    [
+        *((form, True) for form in RANDOM),
+        *((form, False) for form in RANDOM if form not in FORMS),
+        *(
+            pytest.param(form, True, marks=pytest.mark.slow)
+            for form in FORMS
+            if form not in RANDOM and not form.startswith("delayed")
+        ),
+    ],
 )
-def test_transforms_of_random_matrices(form, transposed):
+def test_transforms_both_ways(form, transposed):
     case, (weight, s, y) = drawn(form, True)
     transforms = {name: TRANSFORMS[name] for name in OF_RANDOM}
     if not transposed:
