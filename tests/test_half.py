@@ -34,7 +34,6 @@ MAKE = {
     "jit_uniform": lambda: ops.jit_uniform(0.5, 1.5, 0.5, N, 3000, seed=1),
     "jit_normal": lambda: ops.jit_normal(1.0, 0.2, 0.5, N, 3000, seed=1),
 }
-DTYPES = pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 
 
 def halves(form, dtype, native):
@@ -52,8 +51,15 @@ def assert_rounded_once(got, want, dtype):
     np.testing.assert_allclose(got.astype(float), want, rtol=1.01 * float(jnp.finfo(dtype).eps))
 
 
-@DTYPES
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "native"),
+    [
+        (jnp.bfloat16, False),
+        (jnp.float16, True),
+        pytest.param(jnp.float16, False, marks=pytest.mark.slow),
+        pytest.param(jnp.bfloat16, True, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("form", MAKE)
 def test_products_are_rounded_once(form, native, dtype):
     """They were added up in half precision: 5,000 times 1 was 256."""

@@ -208,7 +208,13 @@ def test_no_other_seed_has_the_same_bands():
 
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize(("p", "n_post"), [(0.02, 20_000), (0.008, 70_000), (0.01, 2**15)])
+@pytest.mark.parametrize(
+    ("p", "n_post"),
+    [
+        (0.02, 20_000),
+        *(pytest.param(*a, marks=pytest.mark.slow) for a in ((0.008, 70_000), (0.01, 2**15))),
+    ],
+)
 def test_bands_and_words_bit_for_bit_both_ways(native, law, p, n_post):
     op = ops.tuned(LAWS[law](p=p, n_pre=5, n_post=n_post), ops.cpu.Tuning(native=native))
     pre, post, weight = op.as_coo()

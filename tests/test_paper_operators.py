@@ -78,7 +78,9 @@ def test_what_needs_too_much_memory_is_skipped_and_says_so(tmp_path):
     assert all(row["note"].startswith("skipped: it needs about") for row in rows)
 
 
-@pytest.mark.parametrize("name", ["operators.py", "jit_operators.py"])
+@pytest.mark.parametrize(
+    "name", ["operators.py", pytest.param("jit_operators.py", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -166,7 +166,7 @@ def test_events_that_the_compiler_knows():
 
 
 @pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "make",
     [

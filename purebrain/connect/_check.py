@@ -119,6 +119,6 @@ def enough(name: str, k: int, available: int, multapses: bool) -> None:
 def synapses(n: Any) -> None:
     if n > SYNAPSES:
         raise ValueError(
-            f"{n:.0f} synapses: one operator holds at most {SYNAPSES}: split the projection, as from "
-            'View("E")[:n] and from View("E")[n:].'
+            f"{n:.0f} synapses: one operator holds at most {SYNAPSES}: split the projection, as "
+            'from View("E")[:n] and from View("E")[n:].'
         )
