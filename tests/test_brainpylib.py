@@ -251,8 +251,9 @@ def test_another_precision_is_the_same_matrix(weights, dtype, other):
     op, x = made(weights, dtype), jnp.linspace(-1.0, 1.0, N_POST).astype(other)
     cast = pb.cast(op, other)
     coarse = max(float(jnp.finfo(d).eps) for d in (dtype, other))
-    for got in (op.mv_t(x), cast.mv_t(x)):
-        assert got.dtype == other
+    for moved, precision in ((op, dtype), (cast, other)):
+        got = moved.mv_t(x)
+        assert got.dtype == precision
         want = np.asarray(op.as_matrix(), float) @ np.asarray(x, float)
         np.testing.assert_allclose(np.asarray(got, float), want, rtol=0, atol=20 * coarse)
     np.testing.assert_array_equal(cast.as_matrix() != 0, op.as_matrix() != 0)
