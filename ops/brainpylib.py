@@ -265,11 +265,11 @@ def _forward(layout, s, w):
 
 
 def _scatter(layout, y, s, w):
-    return y + _forward(layout, s, w)
+    return y + _forward(layout, s, w.astype(y.dtype))
 
 
 def _gather(layout, w, x):
-    return _product(layout, x, w, layout.n_pre, not layout.form.outdim_parallel)
+    return _product(layout, x, w.astype(x.dtype), layout.n_pre, not layout.form.outdim_parallel)
 
 
 def _outer(layout, s, x):
