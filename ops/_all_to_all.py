@@ -13,6 +13,7 @@ from ._check import (
     checked_events,
     checked_values,
 )
+from ._family import accumulator
 from ._operator import AbstractOperator
 from ._spikes import Spikes
 
@@ -52,15 +53,19 @@ class AllToAll(AbstractOperator):
     def mv_add(self, y, s):
         check_values("y", y, self.n_post)
         s = checked_events(s, self.n_pre, y.dtype)
-        total = (s.count() if isinstance(s, Spikes) else jnp.sum(s)).astype(y.dtype)
+        wide = accumulator(y.dtype)
+        s = s if isinstance(s, Spikes) else s.astype(wide)
+        total = (s.count() if isinstance(s, Spikes) else jnp.sum(s)).astype(wide)
         if not self.autapses:
-            total = total - (s.to_dense().astype(y.dtype) if isinstance(s, Spikes) else s)
-        return y + self.weight.astype(y.dtype) * total
+            total = total - (s.to_dense().astype(wide) if isinstance(s, Spikes) else s)
+        return (y.astype(wide) + self.weight.astype(wide) * total).astype(y.dtype)
 
     def mv_t(self, x):
         x = checked_values(x, self.n_post, self.dtype)
-        total = jnp.sum(x) if self.autapses else jnp.sum(x) - x
-        return jnp.broadcast_to(self.weight.astype(x.dtype) * total, (self.n_pre,))
+        wide = x.astype(accumulator(x.dtype))
+        total = jnp.sum(wide) if self.autapses else jnp.sum(wide) - wide
+        total = (self.weight.astype(wide.dtype) * total).astype(x.dtype)
+        return jnp.broadcast_to(total, (self.n_pre,))
 
     def as_matrix(self):
         full = jnp.full(self.shape, self.weight)

@@ -31,10 +31,12 @@ def checked_events(s: Events, n_pre: int, dtype) -> Spikes | Array:
 
 
 def checked_values(x: Values, n_post: int, dtype) -> Array:
-    """Post-synaptic values as floats of `dtype`; a wrong size or kind is an error."""
+    """Post-synaptic values as floats of `dtype` at least; a wrong size or kind is an error."""
     check_array("x", x)
     check_shape("x", x, n_post)
-    return (x.to_dense() if isinstance(x, Spikes) else x).astype(dtype)
+    x = x.to_dense() if isinstance(x, Spikes) else x
+    wider = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize > jnp.dtype(dtype).itemsize
+    return x if wider else x.astype(dtype)
 
 
 def check_array(name: str, a) -> None:

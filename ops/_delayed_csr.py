@@ -30,7 +30,7 @@ class DelayedCSR(eqx.Module):
 
     A ring has a slot a step, of one sum a target; slot i modulo the length is due in step i. One
     walk over the spikes of a step serves all delays, where a history of spikes would be walked once
-    a delay.
+    a delay. A ring of half precision is made single and back at every step, to be added to.
 
     **Arguments:** `csr`: the synapses; `delay`: ms, one each, finite and above 0.
 

@@ -1,6 +1,7 @@
 """The interface of all connectivities."""
 
 import abc
+import dataclasses
 
 import equinox as eqx
 import jax
@@ -43,7 +44,7 @@ class AbstractOperator(eqx.Module):
 
     @property
     def dtype(self):
-        """The precision of the weights, and so of the result."""
+        """The precision of the weights, and so of the result (`mv_t` of wider values: theirs)."""
 
         def is_part(a):
             return isinstance(a, AbstractOperator) and a is not self
@@ -169,6 +170,7 @@ class Sum(AbstractOperator):
         return y
 
     def mv_t(self, x):
+        x = checked_values(x, self.n_post, self.dtype)
         return sum(term.mv_t(x) for term in self.terms)
 
     def as_matrix(self):
@@ -266,10 +268,16 @@ def check_operator(name: str, op) -> None:
 
 def _scaled(op: AbstractOperator, factor) -> AbstractOperator:
     """`factor * op`."""
-    weight, factor = getattr(op, "weight", None), as_number(factor, "factor")
-    if weight is None or weight.size > 2:  # a matrix that is not stored has two at most
+    factor = as_number(factor, "factor")
+    weight = getattr(op, "weight", None) if "weight" in _names(op) else None
+    # A matrix that is not stored has two at most; in half precision the product may be no number.
+    if not eqx.is_array(weight) or weight.size > 2 or weight.dtype.itemsize < 4:
         return Scaled(op, factor)
     return eqx.tree_at(lambda op: op.weight, op, weight * factor.astype(weight.dtype))
+
+
+def _names(op) -> set[str]:
+    return {field.name for field in dataclasses.fields(op)}
 
 
 def _part(op: AbstractOperator, index) -> AbstractOperator:

@@ -18,9 +18,9 @@ def spectral_radius(op: AbstractOperator, *, key, n_steps: int = 200) -> Float[A
     last vectors lie in the plane of one eigenvalue, or of a complex pair, it is theirs, without the
     error of the order of 1 / n_steps that is left of the limit.
 
-    The derivative is that of a simple eigenvalue or pair, d rho = Re(sign(lambda)* v dW u / v u),
-    of its vectors v W = lambda v and W u = lambda u: it is as good as these, which converge as
-    |lambda_2 / lambda_1|^n_steps. Where rho is 0 there is none, and it is NaN.
+    The derivative is that of a simple eigenvalue or pair, d rho = rho Re(v dW u / v W u), of its
+    vectors v W = lambda v and W u = lambda u, which converge as |lambda_2 / lambda_1|^n_steps. It
+    is NaN where a residual is still above 1 / n_steps (take more steps), and where rho is 0.
 
     **Arguments:** `op`: an operator of n_pre = n_post; `key`: for the start vector; `n_steps`: the
     number of products.
@@ -55,18 +55,21 @@ def _radius(op, x, n_steps):
 @_radius.def_jvp
 def _derivative(primals, tangents):
     op, x, n_steps = primals
-    radius, value, v = _leading(op.mv, x, n_steps)
-    _, _, u = _leading(op.mv_t, x, n_steps, like=value)
+    radius, value, v, good_v = _leading(op.mv, x, n_steps)
+    _, _, u, good_u = _leading(op.mv_t, x, n_steps, like=value)
 
     def change(part):
         return eqx.filter_jvp(lambda op: op.mv(part).astype(x.dtype), (op,), (tangents[0],))[1]
 
     changes = lax.complex(change(v.real), change(v.imag))
-    return radius, jnp.real(jnp.conj(jnp.sign(value)) * (changes @ u) / (v @ u))
+    image = lax.complex(op.mv(v.real).astype(x.dtype), op.mv(v.imag).astype(x.dtype))
+    known = jnp.where(good_v & good_u & (radius > 0), radius, jnp.nan)
+    return radius, known * jnp.real((changes @ u) / (image @ u))
 
 
 def _leading(product, x, n_steps, like=None):
-    """(rho, the leading eigenvalue or that nearest to `like`, in units of rho, its vector)."""
+    """(rho, the leading eigenvalue or that nearest to `like`, in units of rho, its vector, and
+    whether these have converged)."""
 
     def step(x, _):
         y = product(x).astype(x.dtype)
@@ -76,25 +79,30 @@ def _leading(product, x, n_steps, like=None):
     x, sizes = lax.scan(step, x, length=n_steps)
     sizes = sizes[n_steps // 2 :]
     rho = jnp.where(jnp.any(sizes == 0), 0, jnp.exp(jnp.mean(jnp.log(sizes))))
-    values, vectors, errors = _plane(lambda x: product(x).astype(x.dtype) / rho, x)
+    unit = jnp.where(rho == 0, 1, rho)
+    values, vectors, errors = _plane(lambda x: product(x).astype(x.dtype) / unit, x)
     good = errors < 1 / n_steps
     score = jnp.where(good, jnp.abs(values), -errors) if like is None else -jnp.abs(values - like)
     n = jnp.argmax(score)
-    return rho * jnp.where(good[n], jnp.abs(values[n]), 1), values[n], vectors[n]
+    rho = rho * jnp.where(good[n], jnp.abs(values[n]), 1)
+    return rho, values[n], vectors[n], good[n]
 
 
 def _plane(product, x):
     """The eigenvalues, vectors and residual norms of `product` in the plane of x and its image:
     two steps of Arnoldi's method."""
     size = jnp.linalg.norm(x)
-    x = x / size
+    x = jnp.where(size == 0, jnp.ones_like(x), x / jnp.where(size == 0, 1, size))
     y = product(x)
     a = x @ y
     rest = y - a * x
-    b = jnp.linalg.norm(rest)
+    rest = rest - (x @ rest) * x  # what rounding left of x
+    left = jnp.linalg.norm(lax.stop_gradient(rest))
     # On the line of one vector, the rest is rounding.
-    one = b <= jnp.sqrt(jnp.finfo(x.dtype).eps) * jnp.linalg.norm(y)
-    across = rest / jnp.where(one, 1, b)
+    one = left <= 10 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(lax.stop_gradient(y))
+    rest = jnp.where(one, jnp.ones_like(rest), rest)  # whose norm has a derivative
+    b = jnp.linalg.norm(rest)
+    across = rest / b
     z = product(across)
     c, d = x @ z, across @ z
     outside = jnp.linalg.norm(z - c * x - d * across)
@@ -103,7 +111,7 @@ def _plane(product, x):
     values = (a + d) / 2 + jnp.stack([root, -root])
     weights = jnp.stack([values - d, jnp.stack([b, b])], 1)
     weights = weights / _complex(jnp.linalg.norm(weights, axis=1, keepdims=True))
-    errors = jnp.where(one, jnp.real(b), outside * jnp.abs(weights[:, 1]))
+    errors = jnp.where(one, left, outside * jnp.abs(weights[:, 1]))
     vectors = jnp.where(one, x, weights @ jnp.stack([x, across]))
     return jnp.where(one, a, values), vectors, errors
 

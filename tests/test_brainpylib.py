@@ -251,7 +251,8 @@ def test_another_precision_is_the_same_matrix(weights, dtype, other):
     op, x = made(weights, dtype), jnp.linspace(-1.0, 1.0, N_POST).astype(other)
     cast = pb.cast(op, other)
     coarse = max(float(jnp.finfo(d).eps) for d in (dtype, other))
-    for moved, precision in ((op, dtype), (cast, other)):
+    wider = max(dtype, other, key=lambda d: jnp.dtype(d).itemsize)
+    for moved, precision in ((op, wider), (cast, other)):
         got = moved.mv_t(x)
         assert got.dtype == precision
         want = np.asarray(op.as_matrix(), float) @ np.asarray(x, float)

@@ -102,11 +102,20 @@ def test_precision_is_that_of_the_weights(op, dtype):
     assert op.dtype == dtype
     assert op.as_matrix().dtype == op.mv(jnp.ones(op.n_pre)).dtype == dtype
     for given in (jnp.float16, jnp.float32, jnp.float64):
-        assert op.mv_t(jnp.ones(op.n_post, given)).dtype == dtype
+        wider = given if jnp.dtype(given).itemsize > jnp.dtype(dtype).itemsize else dtype
+        assert op.mv_t(jnp.ones(op.n_post, given)).dtype == wider
 
 
-def test_the_transposed_product_of_large_weights_by_half_precision_is_finite():
-    assert jnp.all(ops.Dense(jnp.full((2, 2), 1e5)).mv_t(jnp.ones(2, jnp.float16)) == 2e5)
+def test_transposed_products_of_two_precisions_are_of_the_wider():
+    large = ops.Dense(jnp.full((2, 2), 1e5))
+    assert jnp.all(large.mv_t(jnp.ones(2, jnp.float16)) == 2e5)
+    half = pb.cast(ops.Dense(jnp.ones((2, 2))), jnp.float16)
+    x = jnp.full(2, 1e5)
+    with jax.numpy_dtype_promotion("standard"):
+        np.testing.assert_array_equal((half + large / 1e5).mv_t(x), [4e5, 4e5])
+        np.testing.assert_array_equal(
+            ops.Block([[half, large / 1e5]]).mv_t(jnp.full(4, 1e5)), [4e5] * 2
+        )
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -124,6 +133,39 @@ def test_whole_numbers_are_values_both_ways(name):
 def test_a_few_weights_are_scaled_themselves(op):
     """So that a product takes no pass over the neurons more."""
     assert type(2 * op) is type(-op) is type(op / 3) is type(op)
+
+
+class OfLog(ops.AbstractOperator):
+    """exp(log) from each neuron to itself: of a weight that is no field."""
+
+    one: ops.OneToOne
+    log: jax.Array
+    n_pre: int = eqx.field(static=True, default=2)
+    n_post: int = eqx.field(static=True, default=2)
+
+    @property
+    def weight(self):
+        return jnp.exp(self.log)
+
+    def mv_add(self, y, s):
+        return self.one.mv_add(y, s * self.weight)
+
+    def mv_t(self, x):
+        return self.one.mv_t(x) * self.weight
+
+    def as_matrix(self):
+        return self.weight * self.one.as_matrix()
+
+    def as_coo(self):
+        raise NotImplementedError
+
+
+def test_what_has_no_weights_to_scale_is_scaled_behind_it():
+    half = pb.cast(ops.OneToOne(0.1, 2), jnp.float16)
+    got = (1e6 * half).mv_add(jnp.zeros(2, jnp.float32), jnp.ones(2))
+    np.testing.assert_allclose(got, 1e5, rtol=1e-3)
+    of_log = OfLog(ops.OneToOne(1.0, 2), jnp.log(jnp.array(3.0)))
+    np.testing.assert_allclose((2 * of_log).mv(jnp.ones(2)), 6, rtol=1e-12)
 
 
 def test_parts_leave_the_side_that_is_whole_as_it_is():

@@ -30,6 +30,7 @@ MAKE = {
     "fixed_indegree, own weights": lambda: ops.FixedIndegree(OWN[:40], IDS[:40], 40),
     "dense": lambda: ops.Dense(OWN[:, :40]),
     "all_to_all": lambda: ops.AllToAll(1.1, N, 40),
+    "all_to_all, no autapses": lambda: ops.AllToAll(1.1, N, N, autapses=False),
     "jit_homogeneous": lambda: ops.jit_homogeneous(1.1, 0.5, N, 3000, seed=1),
     "jit_uniform": lambda: ops.jit_uniform(0.5, 1.5, 0.5, N, 3000, seed=1),
     "jit_normal": lambda: ops.jit_normal(1.0, 0.2, 0.5, N, 3000, seed=1),
@@ -71,6 +72,11 @@ def test_products_are_rounded_once(form, native, dtype):
         assert_rounded_once(op.mv(s), np.asarray(dense, float) @ m, dtype)
     x = jnp.asarray(RNG.uniform(0.0, 0.1, op.n_post), dtype)
     assert_rounded_once(op.mv_t(x), m @ np.asarray(x, float), dtype)
+
+
+def test_more_values_than_half_precision_can_count():
+    op = ops.AllToAll(jnp.asarray(1e-3, jnp.float16), 100_000, 3)
+    assert_rounded_once(op.mv(jnp.ones(op.n_pre, bool)), 1e5 * float(op.weight), jnp.float16)
 
 
 @pytest.mark.parametrize("form", ["csr, own weights", "fixed_outdegree, own weights"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+import purebrain as pb
 from purebrain import ops
 
 from .helpers_ops import without_type_checker
@@ -81,6 +82,39 @@ def test_it_has_forward_and_second_derivatives():
     np.testing.assert_allclose(jax.jvp(radius, (0.0,), (1.0,))[1], along(0.0), rtol=1e-9)
     difference = (along(1e-5) - along(-1e-5)) / 2e-5
     np.testing.assert_allclose(jax.grad(jax.grad(radius))(0.0), difference, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "op", [ops.OneToOne(2.0, 3), ops.AllToAll(2.0, 4, 4), ops.Dense(np.array([[1.0, 2], [3, 4]]))]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_second_derivatives_of_simple_operators_are_finite(op, dtype):
+    """Their vectors converge to the last bit; of the norm of nothing the derivative was NaN."""
+    op = pb.cast(op, dtype)
+
+    def radius(f):
+        return ops.spectral_radius(f * op, key=KEY)
+
+    one = jnp.ones((), dtype)
+    np.testing.assert_allclose(jax.grad(radius)(one), radius(one), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(jax.grad(radius))(one), 0, atol=1e-4)
+
+
+def test_a_derivative_that_has_not_converged_is_not_told():
+    """Of these the sign would be wrong in one: 200 steps are too few."""
+    known = 0
+    for seed in range(8):
+        w = np.random.default_rng(seed).normal(size=(200, 200)) / np.sqrt(200)
+        op = ops.Dense(jnp.asarray(w))
+        along, gradient = eqx.filter_jit(
+            eqx.filter_value_and_grad(lambda op: ops.spectral_radius(op, key=KEY))
+        )(op)
+        rho, want = exact(w)
+        got = np.asarray(gradient.weight)
+        known += np.isfinite(got).all()
+        assert np.isnan(got).all() or np.linalg.norm(got - want) < 0.5 * np.linalg.norm(want)
+        np.testing.assert_allclose(along, rho, rtol=0.02)
+    assert 0 < known < 8
 
 
 @pytest.mark.parametrize("eigenvalues", [(1.0, -1.0), (1.0, 1.0, 1.0)])

@@ -28,7 +28,7 @@ def scatter(layout, y, s, w):
         return for_each_event(layout, s, visit, y)
 
     def by_product(y):
-        return xla.scatter(layout, y, s, w)
+        return xla.scatter(layout, y, s, w.astype(y.dtype))
 
     words = s if s.dtype == jnp.uint32 else pack_bits(s != 0)
     events = jnp.sum(lax.population_count(words).astype(jnp.int32))
@@ -36,4 +36,9 @@ def scatter(layout, y, s, w):
     return lax.cond(events <= limit, by_rows, by_product, y)
 
 
-KERNELS = Kernels(scatter, xla.gather, xla.outer)
+def gather(layout, w, x):
+    # A loop of its own over weights of half precision, which XLA's library would copy first.
+    return x @ w[0].T.astype(x.dtype) if w.shape[0] == 1 else xla.gather(layout, w, x)
+
+
+KERNELS = Kernels(scatter, gather, xla.outer)

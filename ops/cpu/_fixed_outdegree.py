@@ -25,7 +25,8 @@ def scatter(layout, y, s, w, targets):
 
 def gather(layout, w, x, targets):
     if layout.synapses:
-        return jnp.sum(w.astype(x.dtype) * take(x, targets), -1)
+        values = take(x.astype(w.dtype), targets)  # of which many more are made than there are
+        return jnp.sum(w.astype(x.dtype) * values.astype(x.dtype), -1)
     return w[:, None] * jnp.sum(take(x, targets), -1)
 
 

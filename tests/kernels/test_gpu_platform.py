@@ -48,6 +48,7 @@ def test_pallas_is_imported_where_a_kernel_is_lowered_for_a_gpu():
 
 
 @needs_mosaic
+@pytest.mark.filterwarnings("ignore:op. this platform has no kernels")
 @pytest.mark.parametrize("form", FORMS)
 def test_only_the_targets_kernel_is_traced(monkeypatch, form):
     from purebrain.ops.gpu import _kernels
