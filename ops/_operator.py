@@ -181,8 +181,8 @@ class Sum(AbstractOperator):
 
 
 class Scaled(AbstractOperator):
-    """W = factor times the operator's matrix: what `factor * op` gives, where synapses have weights
-    of their own or the operator is made of others (else its weight is the product).
+    """W = factor times the operator's matrix: what `factor * op` gives where synapses have weights
+    of their own, of half precision, or operators of theirs (else its weight is the product).
 
     The factor has a derivative. A product takes a pass over the post-synaptic neurons more.
     """
@@ -269,15 +269,12 @@ def check_operator(name: str, op) -> None:
 def _scaled(op: AbstractOperator, factor) -> AbstractOperator:
     """`factor * op`."""
     factor = as_number(factor, "factor")
-    weight = getattr(op, "weight", None) if "weight" in _names(op) else None
+    names = {field.name for field in dataclasses.fields(op)}
+    weight = getattr(op, "weight", None) if "weight" in names else None
     # A matrix that is not stored has two at most; in half precision the product may be no number.
-    if not eqx.is_array(weight) or weight.size > 2 or weight.dtype.itemsize < 4:
+    if not isinstance(weight, jax.Array) or weight.size > 2 or weight.dtype.itemsize < 4:
         return Scaled(op, factor)
     return eqx.tree_at(lambda op: op.weight, op, weight * factor.astype(weight.dtype))
-
-
-def _names(op) -> set[str]:
-    return {field.name for field in dataclasses.fields(op)}
 
 
 def _part(op: AbstractOperator, index) -> AbstractOperator:
