@@ -153,7 +153,7 @@ def family(name: str, default: Kernels, **platforms: Kernels) -> Family:
         return bind
 
     fam = Family(*map(function, Family._fields))
-    if len(platforms) == 3:
+    if {"cpu", "cuda", "tpu"} == platforms.keys():
         default = default._replace(scatter=_said(default.scatter))
     xla = {None: default, "cpu": platforms.get("cpu", default)}
     kernels = {**platforms, **{name: of.in_single() for name, of in xla.items()}}

@@ -157,7 +157,8 @@ class OfLog(ops.AbstractOperator):
         return self.weight * self.one.as_matrix()
 
     def as_coo(self):
-        raise NotImplementedError
+        pre, post, weight = self.one.as_coo()
+        return pre, post, weight * self.weight
 
 
 def test_what_has_no_weights_to_scale_is_scaled_behind_it():
